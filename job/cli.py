@@ -1,0 +1,232 @@
+"""The commands. The one place that turns errors into exit codes; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from job import __version__
+from job.errors import JobError
+
+app = typer.Typer(
+    name="finetune",
+    help="A folder of labelled images in a bucket in, a proven SavedModel in a bucket out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[CONFIG.yaml]", help="Settings; `finetune config` prints all.", show_default=False),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Changes one setting; may be repeated.")
+]
+Data = Annotated[
+    str | None, typer.Option(metavar="URI", help="Labelled images: a path, gs://, s3:// or az://.", show_default=False)
+]
+Output = Annotated[str | None, typer.Option(metavar="URI", help="Folder of the run, likewise.", show_default=False)]
+
+
+def _examples(*lines: str) -> str:
+    # \b keeps Click from joining the lines.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@app.command(
+    epilog=_examples(
+        "finetune train --data ./photos --output ./runs/1",
+        "finetune train --data gs://bucket/photos --output gs://bucket/runs/1 --set train.preset=best",
+        "finetune train config.yaml --set model.backbone=resnet50 --set data.image_px=160",
+    )
+)
+def train(
+    config: ConfigFile = None,
+    data: Data = None,
+    output: Output = None,
+    overrides: Overrides = None,
+    grace: Annotated[float, typer.Option(metavar="SECONDS", help="From SIGTERM to the kill.")] = 25.0,
+) -> None:
+    """Pull, train, evaluate, export, prove, push. The same command again resumes, or shows the report."""
+    from job.console import console
+    from job.interruption import Stop
+    from job.platforms import recognise
+    from job.quiet import import_tensorflow
+
+    # Before TensorFlow is imported: as PID 1 an unhandled SIGTERM would be ignored.
+    stop = Stop(grace_s=grace)
+    stop.install()
+    settings = _config(config, data, output, overrides)
+    import_tensorflow()
+    from job.run import run
+
+    out = console()
+    report = run(settings, recognise(os.environ), out, stop)
+    stop.finish()
+    out.info(_summary(report))
+
+
+def _summary(report: dict[str, Any]) -> str:
+    """Returns the end of a run in two or three lines."""
+    test = report["test"]
+    score = f"test accuracy {test['scores']['accuracy']:.4f}" if test else "no test images"
+    output_uri = report["run"]["output_uri"]
+    return (
+        f"Done: the {report['winner']['name']} model, {score}.\n"
+        f"  model   {report['export_uri']}\n"
+        f"  report  {output_uri}/report.md, {output_uri}/report/index.html\n"
+        f"  curves  tensorboard --logdir {output_uri}/logs"
+    )
+
+
+@app.command(epilog=_examples("finetune check config.yaml", "finetune check config.yaml --no-data"))
+def check(
+    config: ConfigFile = None,
+    data: Data = None,
+    output: Output = None,
+    overrides: Overrides = None,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Check the settings alone.")] = False,
+) -> None:
+    """Check the settings, reading the data, writing to the output, and every image; train nothing."""
+    from job.checking import check as run_check
+    from job.console import console
+    from job.interruption import Stop
+    from job.platforms import recognise
+
+    settings = _config(config, data, output, overrides)
+    stop = Stop()
+    stop.install()
+    run_check(settings, recognise(os.environ), console(), stop, with_data=not no_data)
+
+
+@app.command(
+    epilog=_examples(
+        "finetune predict ./runs/1/export/1 photo.jpg",
+        "finetune predict gs://bucket/runs/1/export/1 gs://bucket/new --output predictions.csv --top 5",
+    )
+)
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL_URI", help="The exported model, or its run's folder.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER_URI...", help="What to classify.")],
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="predictions.csv or predictions.jsonl.", show_default=False)
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="Classes an image.")] = 3,
+) -> None:
+    """Classify images with an exported model; nothing but the model is needed."""
+    from job.quiet import import_tensorflow
+
+    import_tensorflow()
+    from job.serving import predict as run_predict
+
+    run_predict(model, images, output=output, top=top)
+
+
+@app.command(epilog=_examples("finetune evaluate ./runs/1/export/1 ./photos/test"))
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL_URI", help="The exported model, or its run's folder.")],
+    data: Annotated[str, typer.Argument(metavar="DATA_URI", help="Labelled images, in any layout.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score an exported model on labelled images."""
+    from job.quiet import import_tensorflow
+
+    import_tensorflow()
+    from job.serving import evaluate as run_evaluate
+
+    run_evaluate(model, data, as_json=as_json)
+
+
+@app.command(
+    "config",
+    epilog=_examples(
+        "finetune config > config.yaml", "finetune config --schema > schema.json", "finetune config --backbones"
+    ),
+)
+def show_config(
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema, for editors.")] = False,
+    backbones: Annotated[bool, typer.Option("--backbones", help="List the backbones.")] = False,
+) -> None:
+    """Print every setting with its default and meaning, as YAML."""
+    from job import config as configs
+
+    if schema:
+        print(json.dumps(configs.schema(), indent=2))
+    elif backbones:
+        from job.model.backbones import BACKBONES
+
+        print(f"{'name':<24}{'px':>5}{'M params':>10}  {'preprocessing':<14}{'norm'}")
+        for row in BACKBONES.values():
+            million = f"{row.million_parameters:.1f}"
+            print(f"{row.name:<24}{row.native_px:>5}{million:>10}  {row.preprocessing.value:<14}{row.norm.value}")
+    else:
+        print(configs.annotated_yaml(), end="")
+
+
+@app.command(epilog=_examples("finetune demo", "finetune demo --folder ./demo"))
+def demo(
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the results here.", show_default="a new temporary folder")
+    ] = None,
+) -> None:
+    """Run the whole job on this machine, against an object store of its own, on generated images."""
+    from job.interruption import Stop
+    from job.quiet import import_tensorflow
+
+    stop = Stop()
+    stop.install()
+    import_tensorflow()
+    from job.demo.run import run
+
+    run(folder, stop)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _config(path: Path | None, data: str | None, output: str | None, overrides: list[str] | None) -> Any:
+    from job import config as configs
+
+    changes = list(overrides or [])
+    # As JSON: a path may hold what YAML would read as something else.
+    changes += [f"data.uri={json.dumps(data)}"] if data else []
+    changes += [f"output={json.dumps(output)}"] if output else []
+    return configs.load(path, changes)
+
+
+def main() -> None:
+    """The console script: runs a command and exits with its code."""
+    try:
+        app()
+    except JobError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(143)
+
+
+def _fail(error: JobError) -> None:
+    """Says on stderr why the job ends, as text for people or one JSON line for machines, and exits."""
+    if sys.stderr.isatty() or sys.stdout.isatty():
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        event = {
+            "severity": "ERROR",
+            "message": str(error),
+            "error": type(error).__name__,
+            "exit_code": error.exit_code,
+        }
+        print(json.dumps(event, ensure_ascii=False), file=sys.stderr)
+    sys.exit(error.exit_code)

@@ -1,0 +1,43 @@
+"""From a `Config` to text: the resolved YAML of a run, the annotated defaults, the JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import yaml
+
+from job.config.settings import Config, Section
+
+
+def to_yaml(config: Config) -> str:
+    """Returns the config as plain YAML that `load` reads back to the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def annotated_yaml() -> str:
+    """Returns the defaults as YAML, the meaning of each key in a comment above it."""
+    return "\n".join(_annotate(Config(), indent=0)) + "\n"
+
+
+def _annotate(section: Section, *, indent: int) -> list[str]:
+    pad = "  " * indent
+    lines: list[str] = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            lines += ["", f"{pad}{name}:", *_annotate(value, indent=indent + 1)]
+            continue
+        if field.description:
+            lines.append(f"{pad}# {field.description}")
+        choices = get_args(field.annotation)
+        if choices and all(isinstance(choice, str) for choice in choices):
+            lines.append(f"{pad}# One of: {', '.join(choices)}.")
+        lines.append(
+            f"{pad}{name}: {'null' if value is None else yaml.safe_dump(value).strip().removesuffix('...').strip()}"
+        )
+    return lines
+
+
+def schema() -> dict[str, Any]:
+    """Returns the JSON Schema of the config, for editors."""
+    return Config.model_json_schema()

@@ -1,0 +1,178 @@
+"""What the job says while it runs: bars for a person, one JSON line an event for a machine.
+
+On a terminal, stages draw progress bars with rates and the time left. Elsewhere every event is one
+line of JSON on stdout with Cloud Logging's `severity`, `message` and `time`, so that a cluster's log
+viewer can filter by stage and field.
+Source: https://cloud.google.com/logging/docs/structured-logging
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+QUIET_S = 10.0
+"""Seconds between two progress lines of one stage in a log."""
+
+
+class Console(Protocol):
+    """Where the job's events go."""
+
+    def info(self, message: str, **fields: Any) -> None:
+        """Says what happened; `fields` are for machines."""
+        ...
+
+    def warn(self, message: str, **fields: Any) -> None:
+        """Says what was unexpected and how the job goes on."""
+        ...
+
+    def error(self, message: str, **fields: Any) -> None:
+        """Says why the job ends."""
+        ...
+
+    def bar(self, stage: str, *, unit: str) -> Bar:
+        """Returns a context that shows how far a stage is."""
+        ...
+
+
+class Bar(Protocol):
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def update(self, done: int, total: int, **fields: Any) -> None:
+        """Shows that `done` of `total` units are finished; `fields` are figures such as the loss."""
+        ...
+
+
+def console(stream: IO[str] | None = None, *, clock: Callable[[], float] = time.monotonic) -> Console:
+    """Returns the console that fits the stream: bars on a terminal, JSON lines otherwise."""
+    stream = stream or sys.stdout
+    return TerminalConsole(stream) if stream.isatty() else JsonConsole(stream, clock=clock)
+
+
+class JsonConsole:
+    """One JSON object a line."""
+
+    def __init__(self, stream: IO[str], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+
+    def info(self, message: str, **fields: Any) -> None:
+        self._line("INFO", message, fields)
+
+    def warn(self, message: str, **fields: Any) -> None:
+        self._line("WARNING", message, fields)
+
+    def error(self, message: str, **fields: Any) -> None:
+        self._line("ERROR", message, fields)
+
+    def bar(self, stage: str, *, unit: str) -> Bar:
+        return _JsonBar(self, stage, unit, self._clock)
+
+    def _line(self, severity: str, message: str, fields: dict[str, Any]) -> None:
+        event = {"severity": severity, "message": message, "time": datetime.now(UTC).isoformat(), **fields}
+        print(json.dumps(event, default=str, ensure_ascii=False), file=self._stream, flush=True)
+
+
+class _JsonBar:
+    """Says at most once every QUIET_S how far a stage is, and at its end how long it took."""
+
+    def __init__(self, console: JsonConsole, stage: str, unit: str, clock: Callable[[], float]) -> None:
+        self._console, self._stage, self._unit, self._clock = console, stage, unit, clock
+        self._start = self._said = clock()
+        self._done = self._total = 0
+        self._fields: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._total:
+            self._say()
+
+    def update(self, done: int, total: int, **fields: Any) -> None:
+        self._done, self._total, self._fields = done, total, fields
+        if self._clock() - self._said >= QUIET_S:
+            self._said = self._clock()
+            self._say()
+
+    def _say(self) -> None:
+        seconds = max(self._clock() - self._start, 1e-6)
+        rate = self._done / seconds
+        left_s = (self._total - self._done) / rate if rate else None
+        self._console.info(
+            f"{self._stage}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s",
+            stage=self._stage,
+            done=self._done,
+            total=self._total,
+            per_second=round(rate, 1),
+            eta_s=None if left_s is None else round(left_s, 1),
+            **self._fields,
+        )
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "")
+
+
+class TerminalConsole:
+    """Lines and bars for a person."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._rich = RichConsole(file=stream, highlight=False)
+
+    def info(self, message: str, **fields: Any) -> None:
+        self._rich.print(escape(message))
+
+    def warn(self, message: str, **fields: Any) -> None:
+        self._rich.print(f"[yellow]warning[/] {escape(message)}")
+
+    def error(self, message: str, **fields: Any) -> None:
+        self._rich.print(f"[red]error[/] {escape(message)}")
+
+    def bar(self, stage: str, *, unit: str) -> Bar:
+        return _TerminalBar(self._rich, stage, unit)
+
+
+class _TerminalBar:
+    def __init__(self, rich: RichConsole, stage: str, unit: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[figures]}"),
+            console=rich,
+        )
+        self._task = self._progress.add_task(stage, total=None, unit=unit, figures="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int, **fields: Any) -> None:
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in fields.items() if isinstance(value, float))
+        self._progress.update(self._task, completed=done, total=total, figures=figures)

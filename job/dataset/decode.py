@@ -1,0 +1,189 @@
+"""From an image file's bytes to upright RGB pixels, or to the verdict why not.
+
+The pixels are those TensorFlow decodes from the same bytes (`tf.io.decode_image`, JPEG with the accurate
+DCT): no draft mode, alpha dropped rather than composited, 16 bits reduced to the upper 8. Where TensorFlow
+differs or cannot decode, a note says so (`serves_alike`); tests/integration/dataset/test_decode_parity.py
+holds the two together.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from job.dataset.example import Verdict
+
+FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+"""All that is tried (JPEG stands for MPO, too). Pillow knows many more, some of which start other programs (EPS)."""
+
+_EXTENSIONS: Final[dict[str, str]] = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    **dict.fromkeys((".png", ".apng"), "PNG"),
+    **dict.fromkeys((".bmp", ".dib"), "BMP"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".gif": "GIF",
+    ".webp": "WEBP",
+}
+_KNOWN_BYTES: Final[tuple[tuple[int, bytes, str], ...]] = (
+    (4, b"ftyp", "HEIC, AVIF or a video"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL ", "JPEG XL"),
+    (4, b"jP  ", "JPEG 2000"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"PK\x03\x04", "a .zip"),
+    (0, b"<", "text (HTML, XML or SVG)"),
+)
+"""(offset, bytes, what it is): what people most often take for images, to be named in the reason."""
+
+_OURS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\x00", b"MM\x00*")
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what makes the image upright. Source: EXIF 2.32, tag 0x0112."""
+_ORIENTATION: Final = 0x0112
+
+ROTATED: Final = "rotated by EXIF"
+_TENSORFLOW: Final = "TensorFlow"
+
+# Pillow's guard is a process-wide constant at 89 megapixels; data.max_megapixels takes its place below.
+Image.MAX_IMAGE_PIXELS = None
+# Pillow warns about odd metadata; what matters of it ends up in a verdict.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What was found in a file.
+
+    Attributes:
+        image: RGB, upright, 8 bits a channel; None where the verdict is not OK.
+        notes: What was found but repaired (`Row.notes`).
+        width_px: Upright; 0 where not even the header could be read.
+    """
+
+    image: Image.Image | None
+    verdict: Verdict
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    width_px: int = 0
+    height_px: int = 0
+
+
+def decode(data: bytes, name: str, *, min_px: int = 1, max_megapixels: float = float("inf")) -> Decoded:
+    """Returns the upright RGB image in `data`, or the verdict why there is none. Never raises.
+
+    Args:
+        data: The whole file.
+        name: Its extension is compared with what the file is.
+        min_px: Shortest side allowed, pixels.
+        max_megapixels: Largest area allowed, 10^6 pixels; read from the header, before decoding.
+    """
+    size = (0, 0)
+    notes: list[str] = []
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            size = image.size
+            if reason := _unfit(size, min_px, max_megapixels):
+                verdict = Verdict.TOO_SMALL if min(size) < min_px else Verdict.TOO_LARGE
+                return Decoded(None, verdict, reason, (), *size)
+            notes += _header_notes(image, data, name)
+            image.load()
+            if image.mode in ("I", "F"):
+                reason = "32 bits a pixel have no defined range of brightness"
+                return Decoded(None, Verdict.NOT_AN_IMAGE, reason, tuple(notes), *size)
+            upright, is_rotated = _upright(_rgb(image), image)
+    except UnidentifiedImageError:
+        return _unidentified(data)
+    except Exception as error:  # Pillow raises nearly every type on damaged bytes; each is a verdict on the file.
+        return Decoded(None, *_damage(error, data), tuple(notes), *size)
+    if is_rotated:
+        notes.append(ROTATED)
+    return Decoded(upright, Verdict.OK, "", tuple(notes), *upright.size)
+
+
+def serves_alike(notes: str) -> bool:
+    """Says whether TensorFlow decodes the original bytes to the same pixels, judging by a row's notes."""
+    return ROTATED not in notes and _TENSORFLOW not in notes
+
+
+def _unfit(size: tuple[int, int], min_px: int, max_megapixels: float) -> str:
+    width, height = size
+    if min(size) < min_px:
+        return f"{width} x {height} pixels; the shorter side needs at least {min_px} (data.min_px)"
+    if width * height > max_megapixels * 1e6:
+        return f"{width * height / 1e6:.1f} megapixels; at most {max_megapixels:g} (data.max_megapixels)"
+    return ""
+
+
+def _header_notes(image: Image.Image, data: bytes, name: str) -> list[str]:
+    form = "JPEG" if image.format == "MPO" else str(image.format)
+    notes = []
+    claimed = _EXTENSIONS.get(PurePosixPath(name).suffix.lower())
+    if claimed is not None and claimed != form:
+        notes.append(f"wrong extension: is {form}")
+    is_animated = form in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False)
+    if is_animated:
+        notes.append("animated: first frame used")
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La")
+    if has_alpha:
+        notes.append("alpha dropped")
+    if image.mode == "CMYK":
+        notes.append("CMYK")
+    if image.mode.startswith("I;16") or (form == "PNG" and data[24] == 16):  # Byte 24 of a PNG is its bit depth.
+        notes.append("16-bit")
+    if form == "TIFF" or (form == "WEBP" and (is_animated or has_alpha)):
+        notes.append(f"{_TENSORFLOW} cannot decode {form}{'' if form == 'TIFF' else ' with alpha or animation'}")
+    bits = int.from_bytes(data[28:30], "little")
+    if form == "BMP" and not (bits in (24, 32) or (bits == 8 and image.mode == "L")):
+        notes.append(f"{_TENSORFLOW} decodes no colours of a BMP with a palette")
+    return notes
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    # Pillow would mix a transparent colour into the palette's conversion and warn about it.
+    image.info.pop("transparency", None)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(rgb: Image.Image, original: Image.Image) -> tuple[Image.Image, bool]:
+    try:
+        orientation = original.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Damaged EXIF says nothing; the pixels are fine.
+        orientation = 1
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return (rgb, False) if turn is None else (rgb.transpose(turn), True)
+
+
+def _unidentified(data: bytes) -> Decoded:
+    if not data:
+        return Decoded(None, Verdict.NOT_AN_IMAGE, "the file is empty")
+    if data.startswith(_OURS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+        return Decoded(None, Verdict.CORRUPT, "the header is damaged")
+    known = (f"is {what}" for at, magic, what in _KNOWN_BYTES if data[at : at + len(magic)] == magic)
+    reason = f"{next(known, f'begins {data[:8]!r}')}; JPEG, PNG, GIF, BMP, WebP and TIFF can be read"
+    return Decoded(None, Verdict.NOT_AN_IMAGE, reason)
+
+
+def _damage(error: Exception, data: bytes) -> tuple[Verdict, str]:
+    reason = f"{error}" or type(error).__name__
+    is_short = data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if is_short or isinstance(error, EOFError) or "truncated" in reason.lower():
+        return Verdict.TRUNCATED, reason
+    return Verdict.CORRUPT, reason

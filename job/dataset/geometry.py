@@ -1,0 +1,55 @@
+"""How an image becomes the square that is stored; the exported model does the same in TensorFlow.
+
+The result equals `round(tf.image.resize(float32, method="bilinear", antialias=True))` within one grey
+level: Pillow's BILINEAR is the same triangle filter, widened by the scale, but rounds to 8 bits after
+the horizontal pass (tests/integration/dataset/test_geometry.py measures it).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+FitMode = Literal["squash", "crop", "pad"]
+
+
+def crop_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """Returns (left, top, right, bottom) of the central square, pixels; an odd rest is cut right and below."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def padded_size(width: int, height: int, stored_px: int) -> tuple[int, int]:
+    """Returns the (width, height) that keeps the aspect ratio and whose longer side is `stored_px`.
+
+    The shorter side is rounded to the nearest whole pixel (half up, in integers) and is at least 1.
+    """
+    longest = max(width, height)
+
+    def scaled(side: int) -> int:
+        return max(1, (2 * side * stored_px + longest) // (2 * longest))
+
+    return scaled(width), scaled(height)
+
+
+def fit(image: Image.Image, stored_px: int, mode: FitMode) -> NDArray[np.uint8]:
+    """Returns the image as a square: uint8 [S, S, 3] with S = `stored_px`.
+
+    Args:
+        image: RGB, upright.
+        mode: "squash" scales both sides; "crop" takes the central square first; "pad" keeps the aspect
+            ratio and fills with black, the odd pixel right and below.
+    """
+    if mode == "crop":
+        image = image.crop(crop_box(*image.size))
+    size = padded_size(*image.size, stored_px) if mode == "pad" else (stored_px, stored_px)
+    scaled = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+    if mode == "pad":
+        canvas = Image.new("RGB", (stored_px, stored_px))
+        canvas.paste(scaled, ((stored_px - size[0]) // 2, (stored_px - size[1]) // 2))
+        scaled = canvas
+    return np.asarray(scaled, dtype=np.uint8)

@@ -1,0 +1,123 @@
+"""How datasets are laid out: one file a layout, one row of `LAYOUTS` each.
+
+    read(path)            the examples: what is there, with which label, in which split
+    reader(path)          the bytes of an example's image
+    remote_images(path)   what a manifest names in buckets and has to be downloaded
+
+All take the dataset's folder (or its one file) and a layout's name, or "auto". An archive is unpacked
+and then looked at like a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from job.dataset.example import Example
+from job.dataset.layouts import archive, csv_manifest, image_folder, jsonl_manifest, tfrecord
+from job.dataset.layouts.reading import FileReader, Reader, UnreadableRecordError, is_full_uri
+from job.errors import DatasetError, InputMissingError
+
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "Reader",
+    "UnreadableRecordError",
+    "locate",
+    "read",
+    "reader",
+    "remote_images",
+]
+
+
+def _files(root: Path, local: Mapping[str, Path]) -> Reader:
+    return FileReader(root.parent if root.is_file() else root, dict(local))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One row of the table.
+
+    Attributes:
+        recognise: Whether the dataset's folder or file is laid out this way.
+        read: Returns the examples, or raises a DatasetError.
+        reader: Returns the reader; takes the local path of each image that was downloaded by its URI.
+    """
+
+    recognise: Callable[[Path], bool]
+    read: Callable[[Path], list[Example]]
+    reader: Callable[[Path, Mapping[str, Path]], Reader] = _files
+
+
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    "tfrecord": Layout(tfrecord.recognise, tfrecord.read, tfrecord.reader),
+    "jsonl": Layout(jsonl_manifest.recognise, jsonl_manifest.read),
+    "csv": Layout(csv_manifest.recognise, csv_manifest.read),
+    "image_folder": Layout(image_folder.recognise, image_folder.read),
+}
+"""In the order in which `auto` tries them: a manifest beside image folders is what the user means."""
+
+
+def locate(
+    path: Path, layout: str = "auto", *, work_dir: Path, on_progress: archive.Progress | None = None
+) -> tuple[Path, str]:
+    """Returns where the dataset lies and the name of its layout, a row of `LAYOUTS`.
+
+    Args:
+        layout: A row's name, "archive" or "auto".
+        work_dir: Archives are unpacked in here, once.
+        on_progress: Takes bytes unpacked and in all.
+
+    Raises:
+        InputMissingError: When there is nothing at `path`.
+        DatasetError: When "archive" was asked for and there is none, or it cannot be unpacked.
+    """
+    if not path.exists():
+        raise InputMissingError(f"There is no dataset at {str(path)!r}.", next_step="Check data.uri.")
+    if layout in ("auto", "archive"):
+        found = archive.find(path)
+        if found is None and layout == "archive":
+            raise DatasetError(
+                f"data.layout is archive, but {path.name!r} is or holds no single {', '.join(archive.EXTENSIONS)}.",
+                next_step="Set data.layout to auto, or point data.uri at the archive.",
+            )
+        if found is not None:
+            path, layout = archive.unpack(found, work_dir, on_progress=on_progress), "auto"
+    if layout == "auto":
+        layout = next((name for name, row in LAYOUTS.items() if row.recognise(path)), "image_folder")
+    return path, layout
+
+
+def read(path: Path, layout: str = "auto", *, work_dir: Path) -> list[Example]:
+    """Returns every example of the dataset, each uri once; see `locate` for the arguments.
+
+    Raises:
+        InputMissingError: When there is nothing at `path`.
+        DatasetError: When it is not laid out as it should be, or holds no images. Names what is wrong.
+    """
+    root, name = locate(path, layout, work_dir=work_dir)
+    examples = LAYOUTS[name].read(root)
+    if not examples:
+        raise DatasetError(
+            f"The dataset {path.name!r} (layout {name}) lists no images.", next_step="Check data.uri and data.layout."
+        )
+    return examples
+
+
+def reader(path: Path, layout: str = "auto", *, work_dir: Path, local: Mapping[str, Path] | None = None) -> Reader:
+    """Returns what reads the images of `read`'s examples; thread-safe, and picklable for worker processes.
+
+    Args:
+        local: Where each image of `remote_images` was downloaded to.
+    """
+    root, name = locate(path, layout, work_dir=work_dir)
+    return LAYOUTS[name].reader(root, local or {})
+
+
+def remote_images(path: Path, layout: str = "auto", *, work_dir: Path) -> list[str]:
+    """Returns the full URIs among the dataset's images, in its order; they are to be downloaded first."""
+    if path.is_dir() and locate(path, layout, work_dir=work_dir)[1] == "image_folder":
+        return []
+    return [example.uri for example in read(path, layout, work_dir=work_dir) if is_full_uri(example.uri)]

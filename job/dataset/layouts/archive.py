@@ -1,0 +1,137 @@
+"""A .zip or .tar (also compressed) of any other layout, unpacked once into the work folder.
+
+Only plain files and folders below the target come out of it: an archive with a name that climbs, an
+absolute name, a link or a device is refused before anything of it is used. The unpacked folder gets
+its final name last, so that it is whole wherever it exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import IO, Final
+
+from job.errors import DatasetError, JobError
+
+EXTENSIONS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+Progress = Callable[[int, int], None]
+
+
+def find(root: Path) -> Path | None:
+    """Returns the archive that `root` is, or the only thing it holds; None where it is neither.
+
+    Raises:
+        DatasetError: When the folder holds several archives and nothing else.
+    """
+    if root.is_file():
+        return root if _is_archive(root) else None
+    visible = [path for path in root.iterdir() if not path.name.startswith(".")]
+    archives = sorted(path for path in visible if path.is_file() and _is_archive(path))
+    if not archives or any(path.is_dir() for path in visible):
+        return None
+    if len(archives) > 1:
+        raise DatasetError(
+            f"The folder holds {len(archives)} archives ({', '.join(path.name for path in archives)}); one is read.",
+            next_step="Point data.uri at one of them, or unpack them into one folder.",
+        )
+    return archives[0]
+
+
+def unpack(path: Path, work_dir: Path, *, on_progress: Progress | None = None) -> Path:
+    """Returns the folder with the archive's files, unpacking it where that was not done yet.
+
+    Args:
+        work_dir: The folder is made in here and named after the archive's name, size and time.
+        on_progress: Takes bytes done and the archive's size; for a .tar the bytes of the archive, for a
+            .zip those unpacked.
+
+    Raises:
+        DatasetError: When the archive is damaged, encrypted, or holds something that must not be unpacked.
+        JobError: When the disk is full.
+    """
+    status = path.stat()
+    digest = hashlib.sha256(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode()).hexdigest()[:16]
+    target = work_dir / f"unpacked-{digest}"
+    if target.is_dir():
+        return target
+    partial = work_dir / f"unpacked-{digest}.{os.getpid()}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        members = _from_zip(path, on_progress) if path.suffix.lower() == ".zip" else _from_tar(path, on_progress)
+        with closing(members):
+            for name, content in members:
+                file = partial / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with content, file.open("wb") as out:
+                    shutil.copyfileobj(content, out, 1 << 20)
+        partial.replace(target)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+        raise DatasetError(
+            f"The archive {path.name!r} cannot be unpacked: {error}.",
+            next_step="Make or download the archive again, without a password.",
+        ) from error
+    except OSError as error:
+        if target.is_dir():  # Another process was faster; its folder is as whole as ours.
+            return target
+        raise JobError(
+            f"The archive {path.name!r} cannot be unpacked into {str(work_dir)!r}: {error}.",
+            next_step="Check the archive, the free space and the permissions of work_dir.",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(EXTENSIONS)
+
+
+def _from_zip(path: Path, on_progress: Progress | None) -> Generator[tuple[str, IO[bytes]], None, None]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        total, done = sum(member.file_size for member in members), 0
+        for member in members:
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            is_plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            name = _safe(member.filename, "" if is_plain else "a link or device", path)
+            if not member.is_dir():
+                yield name, archive.open(member)
+            done += member.file_size
+            if on_progress:
+                on_progress(done, total)
+
+
+def _from_tar(path: Path, on_progress: Progress | None) -> Generator[tuple[str, IO[bytes]], None, None]:
+    total = path.stat().st_size
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
+        for member in archive:
+            name = _safe(member.name, "" if member.isfile() or member.isdir() else "a link or device", path)
+            content = archive.extractfile(member) if member.isfile() else None
+            if content is not None:
+                yield name, content
+            if on_progress:
+                on_progress(min(file.tell(), total), total)
+        if on_progress:
+            on_progress(total, total)
+
+
+def _safe(name: str, kind: str, path: Path) -> str:
+    # Windows tools write backslashes into .zip files although the format says "/".
+    posix = PurePosixPath(name.replace("\\", "/"))
+    climbs = ".." in posix.parts or posix.is_absolute() or ":" in (posix.parts or ("",))[0]
+    if climbs or kind:
+        raise DatasetError(
+            f"The archive {path.name!r} holds {name!r}, {kind or 'a name that leads out of its folder'}; "
+            "only files and folders below the archive's own are unpacked.",
+            next_step="Make the archive again with plain files and relative names.",
+        )
+    return str(posix)

@@ -1,0 +1,93 @@
+"""A table of images: `image,label[,split]` with a header line; separated by commas, semicolons, tabs or bars."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from job.dataset.example import Example
+from job.dataset.layouts import manifest
+from job.errors import DatasetError
+
+COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "image": ("image", "image_uri", "image_path", "file_name", "filename", "path", "uri"),
+    "label": ("label", "class", "class_name", "category"),
+    "split": ("split", "ml_use"),
+}
+"""Accepted spellings of each column, in order of preference, lower case."""
+
+_EXTENSIONS: Final = frozenset({".csv", ".tsv"})
+_SEPARATORS: Final = (",", ";", "\t", "|")
+
+
+def recognise(root: Path) -> bool:
+    """Says whether `root` is or holds a table whose header names an image and a label column."""
+    return any(_has_columns(path) for path in manifest.files(root, _EXTENSIONS))
+
+
+def read(root: Path) -> list[Example]:
+    """Returns an example a line, in the order of the file.
+
+    Raises:
+        DatasetError: When there is not exactly one table, a column is missing or a line is incomplete.
+    """
+    found = manifest.files(root, _EXTENSIONS)
+    tables = [path for path in found if _has_columns(path)] or found
+    return manifest.examples(_lines(manifest.only(root, tables, layout="csv")))
+
+
+def _has_columns(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    columns = _columns(head.decode(encoding, errors="replace"))[1]
+    return "image" in columns and "label" in columns
+
+
+def _columns(text: str) -> tuple[str, dict[str, str], list[str]]:
+    """Returns the separator, our column name → theirs, and all of theirs: the separator that finds most wins.
+
+    `csv.Sniffer` guesses from letter frequencies and takes file names apart; the header cannot be mistaken.
+    """
+    header = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    best: tuple[str, dict[str, str], list[str]] = (",", {}, [])
+    for separator in _SEPARATORS:
+        names = next(csv.reader([header], delimiter=separator), [])
+        spelled = {name.strip().lower(): name for name in names}
+        columns = {
+            ours: next(spelled[theirs] for theirs in accepted if theirs in spelled)
+            for ours, accepted in COLUMNS.items()
+            if any(theirs in spelled for theirs in accepted)
+        }
+        if len(columns) > len(best[1]) or not best[2]:
+            best = (separator, columns, names)
+    return best
+
+
+def _lines(path: Path) -> Iterator[manifest.Line]:
+    text = manifest.text(path).lstrip("\r\n")
+    separator, columns, names = _columns(text)
+    for column in ("image", "label"):
+        if column not in columns:
+            raise DatasetError(
+                f"{path.name} has no column {column!r}; its header names {names}, and {column} may be called "
+                f"{', '.join(COLUMNS[column])}.",
+                next_step="Begin the file with the line image,label or image,label,split.",
+            )
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restval="")
+    try:
+        for row in table:
+            yield manifest.Line(
+                where=f"{path.name}, line {table.line_num}",
+                image=row[columns["image"]],
+                label=row[columns["label"]],
+                split=row[columns["split"]] if "split" in columns else "",
+            )
+    except csv.Error as error:
+        raise DatasetError(
+            f"{path.name} is not a readable table after line {table.line_num}: {error}.",
+            next_step="Save it again as CSV, UTF-8.",
+        ) from error

@@ -1,0 +1,77 @@
+"""One JSON object a line, in the form Vertex AI imports for single-label image classification.
+
+    {"imageGcsUri": "gs://bucket/1.jpg", "classificationAnnotation": {"displayName": "cat"},
+     "dataItemResourceLabels": {"aiplatform.googleapis.com/ml_use": "training"}}
+
+Source: https://cloud.google.com/vertex-ai/docs/image-data/classification/prepare-data
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from job.dataset.example import Example
+from job.dataset.layouts import manifest
+from job.errors import DatasetError
+
+ML_USE: Final = "aiplatform.googleapis.com/ml_use"
+_EXTENSIONS: Final = frozenset({".jsonl", ".ndjson"})
+_FORM: Final = '{"imageGcsUri": "…", "classificationAnnotation": {"displayName": "…"}}'
+
+
+def recognise(root: Path) -> bool:
+    """Says whether `root` is or holds a .jsonl file."""
+    return bool(manifest.files(root, _EXTENSIONS))
+
+
+def read(root: Path) -> list[Example]:
+    """Returns an example a line, in the order of the file; `imageGcsUri` may also be relative to the file.
+
+    Raises:
+        DatasetError: When there is not exactly one file, or a line is not of the form above. Names the line.
+    """
+    return manifest.examples(_lines(manifest.only(root, manifest.files(root, _EXTENSIONS), layout="jsonl")))
+
+
+def _lines(path: Path) -> Iterator[manifest.Line]:
+    # Not splitlines(): a JSON string may hold U+2028, which is no line end in JSON Lines.
+    for number, line in enumerate(manifest.text(path).split("\n"), start=1):
+        if line.strip():
+            yield _line(line, where=f"{path.name}, line {number}")
+
+
+def _line(line: str, *, where: str) -> manifest.Line:
+    try:
+        entry: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{where} is not JSON: {error}.", next_step=f"Write {_FORM} on each line.") from error
+    if isinstance(entry, dict) and "classificationAnnotations" in entry:
+        raise DatasetError(
+            f"{where} has several labels (classificationAnnotations); this job takes one label an image.",
+            next_step="Export a single-label dataset: classificationAnnotation.",
+        )
+    image = _value(entry, "imageGcsUri", where=where)
+    annotation = entry.get("classificationAnnotation", {})
+    label = annotation.get("displayName", "") if isinstance(annotation, dict) else None
+    resource_labels = entry.get("dataItemResourceLabels") or {}
+    split = resource_labels.get(ML_USE, "") if isinstance(resource_labels, dict) else None
+    if not (isinstance(label, str) and isinstance(split, str)):
+        raise DatasetError(
+            f"{where}: the label is {label!r} and {ML_USE} is {split!r}; both are strings.", next_step=f"Write {_FORM}."
+        )
+    return manifest.Line(where, image, label, split)
+
+
+def _value(entry: Any, key: str, *, where: str) -> str:
+    if not isinstance(entry, dict):
+        raise DatasetError(f"{where} holds a {type(entry).__name__}, not an object.", next_step=f"Write {_FORM}.")
+    value = entry.get(key)
+    if not isinstance(value, str):
+        raise DatasetError(
+            f"{where} has no string {key!r}; it has {', '.join(map(repr, entry)) or 'nothing'}.",
+            next_step=f"Write {_FORM}.",
+        )
+    return value

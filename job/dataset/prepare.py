@@ -1,0 +1,169 @@
+"""From a folder of images to a dataset that can be trained on: layout → survey and pack → split.
+
+Survey and pack are kept in the work folder under a name made of everything they depend on. The survey's
+table is written last: where it exists, its pack is whole. The split is quick and made afresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from job.config import DataConfig
+from job.dataset import layouts, split, survey, table
+from job.dataset.example import Example, Row, Split, Verdict
+from job.dataset.layouts import Reader
+from job.dataset.pack import DecodedPixels, PackedPixels, PackWriter, Pixels, allocate, pack_bytes
+from job.dataset.summary import Summary, summarise
+
+OnProgress = Callable[[str, int, int], None]
+"""(what is done: "unpack" or "survey", done, total): bytes and images."""
+
+_FORM: Final = 1
+"""Raise it when survey or pack would come out differently for the same input."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A surveyed, packed and split dataset of N images.
+
+    Attributes:
+        rows: One an image, quarantined ones included; row i has index i.
+        classes: Sorted; the label order used everywhere.
+        labels: int32 [N], places in `classes`; -1 where quarantined.
+        pixels: The images by row.
+        summary: Counts for the report.
+        is_cached: Whether survey and pack were there from an earlier call.
+    """
+
+    rows: tuple[Row, ...]
+    classes: tuple[str, ...]
+    labels: NDArray[np.int32]
+    pixels: Pixels
+    reader: Reader
+    summary: Summary
+    is_cached: bool
+
+    def indices(self, split: Split) -> NDArray[np.int64]:
+        """Returns the usable rows of a split: int64 [M], ascending."""
+        return np.array([row.index for row in self.rows if row.split is split and row.verdict is Verdict.OK], np.int64)
+
+    def write_csv(self, path: Path) -> None:
+        """Writes `dataset.csv`, one line an image."""
+        table.write(path, self.rows)
+
+    def encoded(self, index: int) -> bytes:
+        """Returns the original file of a row, for the export's proof."""
+        return self.reader.read(self.rows[index].uri)
+
+
+def prepare(
+    config: DataConfig,
+    *,
+    dataset_dir: Path,
+    work_dir: Path,
+    stored_px: int,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    pack: bool = True,
+    local_images: Mapping[str, Path] | None = None,
+) -> Dataset:
+    """Returns the dataset, surveying and packing it where that was not done yet.
+
+    Args:
+        dataset_dir: The dataset's folder, or its one file (manifest, shard, archive), on local disk.
+        work_dir: Survey, pack and unpacked archives are kept in here.
+        stored_px: Height and width S of the stored images.
+        seed: Decides the split.
+        pack: Whether to store the decoded images (within `data.pack_gb` and the free disk space); otherwise
+            they are decoded whenever they are asked for.
+        local_images: Where each image of `layouts.remote_images` was downloaded to.
+
+    Raises:
+        InputMissingError: When there is nothing at `dataset_dir`.
+        DatasetError: When the data cannot be trained on. Names what is wrong.
+        ConfigError: When the split's fractions cannot be met.
+    """
+
+    def tell(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: on_progress(what, done, total) if on_progress else None
+
+    root, layout = layouts.locate(dataset_dir, config.layout, work_dir=work_dir, on_progress=tell("unpack"))
+    examples = layouts.read(root, layout, work_dir=work_dir)
+    survey.check_classes(examples)
+    reader = layouts.reader(root, layout, work_dir=work_dir, local=local_images)
+    kept = _Kept(config, examples, reader, work_dir, stored_px)
+    is_packed = pack and kept.pack_fits
+    is_cached = kept.survey_csv.exists() and (not is_packed or kept.pack_path.exists())
+    rows = table.read(kept.survey_csv) if is_cached else kept.survey(is_packed, tell("survey"))
+    survey.check_usable(rows, max_bad=config.max_bad, survey_csv=str(kept.survey_csv))
+    assigned = split.assign(rows, config.split, seed)
+    classes = tuple(sorted({row.label for row in assigned if row.verdict is Verdict.OK}))
+    numbers = {label: number for number, label in enumerate(classes)}
+    return Dataset(
+        rows=tuple(assigned),
+        classes=classes,
+        labels=np.array([numbers[row.label] if row.verdict is Verdict.OK else -1 for row in assigned], np.int32),
+        pixels=kept.pixels(assigned, is_packed),
+        reader=reader,
+        summary=summarise(assigned, split_note=split.plan(rows, config.split).note),
+        is_cached=is_cached,
+    )
+
+
+class _Kept:
+    """What is kept in the work folder between calls, and how it comes there."""
+
+    def __init__(
+        self, config: DataConfig, examples: Sequence[Example], reader: Reader, work_dir: Path, stored_px: int
+    ) -> None:
+        self._config, self._examples, self._reader, self._stored_px = config, examples, reader, stored_px
+        digest = hashlib.sha256(f"{_FORM}|{PIL.__version__}|{config.min_px}|{config.max_megapixels}\n".encode())
+        for example in examples:
+            line = f"{example.uri}\0{example.label}\0{example.split}\0{reader.stamp(example.uri)}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+        surveyed = digest.hexdigest()[:16]
+        digest.update(f"{stored_px}|{config.fit}".encode())
+        work_dir.mkdir(parents=True, exist_ok=True)
+        self.survey_csv = work_dir / f"survey-{surveyed}.csv"
+        self.pack_path = work_dir / f"pixels-{digest.hexdigest()[:16]}.npy"
+        self.pack_fits = pack_bytes(len(examples), stored_px) <= config.pack_gb * 1e9
+
+    def survey(self, is_packed: bool, on_progress: Callable[[int, int], None]) -> list[Row]:
+        """Decodes every image once; packs the pixels in the same pass where asked for and where there is room."""
+        partial = self.pack_path.with_name(f"{self.pack_path.name}.{os.getpid()}.partial")
+        is_packed = is_packed and allocate(partial, len(self._examples), self._stored_px)
+        try:
+            packing = closing(PackWriter(partial, self._stored_px, self._config.fit)) if is_packed else nullcontext()
+            with packing as writer:
+                rows = survey.run(
+                    self._examples,
+                    self._reader,
+                    min_px=self._config.min_px,
+                    max_megapixels=self._config.max_megapixels,
+                    writer=writer,
+                    on_progress=on_progress,
+                )
+            if is_packed:
+                partial.replace(self.pack_path)
+        finally:
+            partial.unlink(missing_ok=True)
+        table.write(self.survey_csv, rows)
+        return rows
+
+    def pixels(self, rows: Sequence[Row], is_packed: bool) -> Pixels:
+        """Returns the pack, or what decodes on the fly where there was no room for one."""
+        if is_packed and self.pack_path.exists():
+            return PackedPixels(self.pack_path)
+        uris = [row.uri for row in rows]
+        is_ok = [row.verdict is Verdict.OK for row in rows]
+        return DecodedPixels(uris, self._reader, is_ok.__getitem__, self._stored_px, self._config.fit)

@@ -1,0 +1,1 @@
+"""The SavedModel: written, proven in a fresh process, described, and used."""

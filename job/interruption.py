@@ -1,0 +1,66 @@
+"""SIGTERM and SIGINT: finish the step, save, leave with 143 within the grace period.
+
+Installed before TensorFlow is imported, because as PID 1 an unhandled SIGTERM is ignored, and again after
+a multi-worker strategy is made, which swallows it. Python runs handlers between two bytecodes only, so a
+long graph step would outlive the grace period: a watchdog thread leaves just before its end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+from job.errors import StoppedError
+
+MARGIN_S = 3.0
+"""Seconds before the end of the grace period at which the watchdog leaves."""
+
+
+class Stop:
+    """Whether the job was asked to stop.
+
+    Args:
+        grace_s: Seconds from the signal to the kill, as Kubernetes' terminationGracePeriodSeconds.
+    """
+
+    def __init__(self, *, grace_s: float = 25.0, leave: Callable[[int], None] = os._exit) -> None:
+        self._grace_s = grace_s
+        self._leave = leave
+        self._asked = threading.Event()
+        self._finished = threading.Event()
+
+    @property
+    def requested(self) -> bool:
+        return self._asked.is_set()
+
+    def install(self) -> None:
+        """Handles SIGTERM and SIGINT from now on. Call again after a multi-worker strategy was made."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def request(self) -> None:
+        """Asks the job to stop, as the signals do."""
+        if not self._asked.is_set():
+            self._asked.set()
+            threading.Thread(target=self._watch, name="grace", daemon=True).start()
+
+    def check(self, stage: str) -> None:
+        """Raises StoppedError when the job was asked to stop; called where a stage can be left."""
+        if self.requested:
+            raise StoppedError(
+                f"Stopped by a signal during {stage}; finished work is kept.",
+                next_step="Start the same command again: it continues from here.",
+            )
+
+    def finish(self) -> None:
+        """Stands the watchdog down: the process is about to leave by itself."""
+        self._finished.set()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self.request()
+
+    def _watch(self) -> None:
+        if not self._finished.wait(max(self._grace_s - MARGIN_S, 0.0)):
+            self._leave(StoppedError.exit_code)

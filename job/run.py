@@ -1,0 +1,43 @@
+"""The job, as one story.
+
+config → platform → already done? → pull → survey + split → pack → probe → head → fine-tune
+→ pick the winner → evaluate → export → prove → report → push → done marker
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from job.config import Config
+from job.console import Console
+from job.interruption import Stop
+from job.platforms import Platform
+from job.stages import deliver, measure, prepare, train
+from job.workspace import Workspace
+
+
+def run(config: Config, platform: Platform, console: Console, stop: Stop) -> dict[str, Any]:
+    """Runs the job from wherever it stands to its end; a job that is done is only read.
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        JobError: Whatever ended it; its `exit_code` is the job's.
+    """
+    workspace = Workspace.open(config, platform, console, stop)
+    report = workspace.finished_report()
+    if report is None:
+        with deliver.lease(workspace):
+            with deliver.logs(workspace):
+                dataset = prepare.dataset(workspace)
+                trainer = train.trainer(workspace, dataset)
+                candidates = trainer.run()
+                choice = measure.winner(workspace, dataset, trainer, candidates)
+                measured = measure.on_test_split(workspace, dataset, trainer, choice)
+                exported = deliver.export(workspace, dataset, trainer, choice)
+                proof = deliver.prove(workspace, dataset, trainer, exported, choice)
+                report = deliver.report(workspace, dataset, trainer, choice, measured, proof)
+            deliver.finish(workspace, report)
+    deliver.check_required(workspace, report)
+    return report

@@ -1,0 +1,204 @@
+"""What a run leaves behind: lease and logs while it works; export, proof, report and done marker at its end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from job import rundir
+from job.dataset.decode import serves_alike
+from job.dataset.example import Split, Verdict
+from job.dataset.prepare import Dataset
+from job.errors import RequirementError
+from job.evaluation import pages
+from job.evaluation import report as reports
+from job.evaluation.calibration import log_probabilities
+from job.evaluation.report import BadImage, DataSummary, RunFacts, RunReport, Stage
+from job.evaluation.winner import Choice
+from job.export import card, proof, saved_model
+from job.lease import Lease
+from job.stages.measure import Measured
+from job.storage import join
+from job.storage.mirror import Mirror
+from job.training import recipe as recipes
+from job.training.study import Study
+from job.versions import versions
+from job.workspace import Workspace
+
+NUM_GOLDEN = 16
+"""Images of the proof: they ship with the model, so their number is bounded."""
+
+MAX_NAMED = 50
+"""Bad images that the report names; `dataset.csv` has all."""
+
+
+def lease(workspace: Workspace) -> Lease:
+    """Returns the context in which this job alone writes to the output."""
+    workspace.folder.mkdir(parents=True, exist_ok=True)
+    return Lease(workspace.output, on_lost=workspace.stop.request)
+
+
+def logs(workspace: Workspace) -> Mirror:
+    """Returns the context in which the run's logs are copied to its output as they grow, and once at its end."""
+    return Mirror(
+        workspace.logs_dir,
+        workspace.output,
+        rundir.LOGS,
+        workspace.config.telemetry.mirror_every_s,
+        on_error=lambda error: workspace.console.warn(f"The logs are copied later: {error}"),
+    )
+
+
+def export(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice) -> Path:
+    """Writes the winner as a SavedModel to the run's local folder and returns its path."""
+    with workspace.timings.stage("export"):
+        data = workspace.config.data
+        image_px = trainer.views.image_px
+        path = workspace.folder / rundir.EXPORT / rundir.EXPORT_VERSION
+        saved_model.write(
+            trainer.model,
+            classes=dataset.classes,
+            temperature=choice.temperature,
+            geometry=saved_model.Geometry(data.fit, data.stored_px or image_px, image_px),
+            to=path,
+        )
+    workspace.stop.check("export")
+    return path
+
+
+def prove(workspace: Workspace, dataset: Dataset, trainer: Study, exported: Path, choice: Choice) -> proof.Proof:
+    """Returns what a fresh process found when it compared the exported model with the evaluated one."""
+    golden = golden_examples(dataset)
+    with workspace.timings.stage("prove", num_images=len(golden)):
+        logits = trainer.logits(golden)
+        found = proof.prove(
+            exported,
+            examples=[(dataset.rows[int(index)].uri, dataset.encoded(int(index))) for index in golden],
+            expected_scores=np.exp(log_probabilities(logits / choice.temperature)),
+            pixels=np.asarray(trainer.views.plain(dataset.pixels.gather(golden))).astype(np.uint8),
+            tolerance=proof.tolerance_for(trainer.compute_dtype, on_gpu=trainer.distribution.has_gpu),
+        )
+    workspace.console.info(
+        f"Proven: a fresh process gives the same on {found.num_examples} original files (largest difference of a "
+        f"probability {found.bytes_difference:.1e}).",
+        difference=found.bytes_difference,
+    )
+    workspace.stop.check("prove")
+    return found
+
+
+def golden_examples(dataset: Dataset) -> np.ndarray:
+    """Returns rows int64 [M] of the proof, from the test split where there is one, over all classes in turn.
+
+    Left out: the few files that TensorFlow is known to decode to other pixels, each noted in `dataset.csv`.
+    """
+    for split in (Split.TEST, Split.VALIDATION):
+        rows = [row for row in (dataset.rows[int(i)] for i in dataset.indices(split)) if serves_alike(row.notes)]
+        if rows:
+            break
+    nth: Counter[str] = Counter()
+    turns = []
+    for row in rows:
+        turns.append((nth[row.label], row.label, row.index))
+        nth[row.label] += 1
+    return np.array([index for _, _, index in sorted(turns)[:NUM_GOLDEN]], np.int64)
+
+
+def report(
+    workspace: Workspace,
+    dataset: Dataset,
+    trainer: Study,
+    choice: Choice,
+    measured: Measured,
+    found: proof.Proof,
+) -> dict[str, Any]:
+    """Writes and pushes the export, the reports, the card and, last of all, `report.json`; returns its content."""
+    config = workspace.config
+    with workspace.timings.stage("push"):
+        workspace.publish(rundir.EXPORT)
+    facts = RunReport(
+        run=RunFacts(
+            name=workspace.output.uri.rsplit("/", 1)[-1],
+            output_uri=workspace.output.uri,
+            data_uri=str(config.data.uri),
+            seed=config.train.seed,
+            versions=versions(),
+            devices=trainer.distribution.describe(),
+        ),
+        data=_data_summary(dataset),
+        recipe=recipes.describe(trainer.recipe),
+        choice=choice,
+        test=measured.result,
+        mistakes=measured.worst,
+        stages=[
+            Stage(name, seconds, workspace.timings.num_images[name])
+            for name, seconds in workspace.timings.seconds.items()
+        ],
+        proof=found.to_dict(),
+        export_uri=join(workspace.output.uri, rundir.EXPORT, rundir.EXPORT_VERSION),
+        required_accuracy=config.require.accuracy,
+    )
+    content = reports.to_json(facts)
+    workspace.write(rundir.REPORT_TEXT, pages.markdown(facts))
+    workspace.write(f"{rundir.REPORT_FOLDER}/index.html", pages.html(facts, measured.pictures))
+    workspace.write(rundir.CARD, _card(workspace, trainer, facts))
+    trainer.telemetry.close()
+    return content
+
+
+def _card(workspace: Workspace, trainer: Study, facts: RunReport) -> str:
+    fit = {
+        "squash": "squashed",
+        "crop": "cropped to the centre square and resized",
+        "pad": "padded with black and resized",
+    }
+    model, px = workspace.config.model, trainer.views.image_px
+    return card.model_card(
+        facts,
+        backbone=f"{trainer.backbone.name} (weights: {model.weights.rsplit('/', 1)[-1]})",
+        geometry_text=f"{fit[workspace.config.data.fit]} to {px} x {px} pixels",
+    )
+
+
+def finish(workspace: Workspace, content: dict[str, Any]) -> None:
+    """Writes the done marker: from here on the run is finished."""
+    workspace.write(rundir.DONE, json.dumps(content, indent=2))
+
+
+def check_required(workspace: Workspace, content: dict[str, Any]) -> None:
+    """Raises RequirementError when the test accuracy is below `require.accuracy`; the report is pushed by then."""
+    required = workspace.config.require.accuracy
+    if required is None:
+        return
+    accuracy = content["test"]["scores"]["accuracy"] if content["test"] else None
+    if accuracy is None or accuracy < required:
+        raise RequirementError(
+            f"The test accuracy is {accuracy}; require.accuracy asks for at least {required}. The model and its report "
+            f"are at {workspace.output.uri}.",
+            next_step="Look at the worst mistakes in report.md; more images, train.preset=best or a larger "
+            "model.backbone may help.",
+        )
+
+
+def _data_summary(dataset: Dataset) -> DataSummary:
+    summary = dataset.summary
+    bad = [row for row in dataset.rows if row.verdict is not Verdict.OK]
+    notes = [summary.split_note, *(f"{count} images: {note}" for note, count in summary.repairs.items())]
+    if summary.num_left_out:
+        notes.append(f"{summary.num_left_out} copies of test or validation images are left out of training.")
+    if summary.num_contradictions:
+        notes.append(f"{summary.num_contradictions} images are also there under another label; dataset.csv names them.")
+    return DataSummary(
+        classes=dataset.classes,
+        counts={str(split): [summary.classes[name][str(split)] for name in dataset.classes] for split in Split},
+        num_images=summary.num_images,
+        num_bad=summary.num_bad,
+        bad_by_verdict=summary.verdicts,
+        bad=[BadImage(row.uri, str(row.verdict), row.reason) for row in bad[:MAX_NAMED]],
+        num_duplicates=summary.num_duplicates,
+        notes=[note for note in notes if note],
+    )

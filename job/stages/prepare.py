@@ -1,0 +1,93 @@
+"""From `data.uri` to a dataset on local disk: pulled, surveyed, split, packed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from job import rundir
+from job.dataset import layouts, prepare
+from job.dataset.prepare import Dataset
+from job.stages import backbone
+from job.storage import at, is_remote, transfer
+from job.workspace import Workspace
+
+
+def dataset(workspace: Workspace) -> Dataset:
+    """Returns the dataset, and publishes `dataset.csv`."""
+    found = survey(workspace, pull(workspace))
+    found.write_csv(workspace.folder / rundir.DATASET)
+    workspace.output.upload(workspace.folder / rundir.DATASET, rundir.DATASET)
+    return found
+
+
+def survey(workspace: Workspace, local_path: Path, *, pack: bool = True) -> Dataset:
+    """Returns the surveyed, split and (unless only its report is wanted) packed dataset."""
+    config = workspace.config
+    data = config.data
+    stored_px = data.stored_px or data.image_px or backbone.resolve(workspace).native_px
+    local_images = pull_named_images(workspace, local_path)
+    with workspace.timings.stage("survey"), workspace.bar("survey", unit="images") as bar:
+        hook = workspace.watched(bar, "survey")
+        found = prepare.prepare(
+            data,
+            dataset_dir=local_path,
+            work_dir=workspace.cache_dir,
+            stored_px=stored_px,
+            seed=config.train.seed,
+            on_progress=lambda _, done, total: hook(done, total),
+            pack=pack,
+            local_images=local_images,
+        )
+    workspace.timings.num_images["survey"] = len(found.rows)
+    counts = ", ".join(f"{name} {count}" for name, count in found.summary.splits.items())
+    workspace.console.info(
+        f"{found.summary.num_images} images in {len(found.classes)} classes ({counts}); {found.summary.split_note}",
+        images=found.summary.num_images,
+        bad=found.summary.num_bad,
+    )
+    if found.summary.num_bad:
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.summary.verdicts.items())
+        workspace.console.warn(f"{found.summary.num_bad} images are not used ({verdicts}); dataset.csv names them.")
+    return found
+
+
+def pull(workspace: Workspace) -> Path:
+    """Returns the local path of the data: where it is, or the copy of a remote folder or file."""
+    uri = workspace.config.data.uri
+    assert uri is not None
+    if not is_remote(uri):
+        return Path(uri)
+    folder, _, name = uri.rstrip("/").rpartition("/")
+    # A URI may name one file (an archive, a manifest, a shard) as well as a folder.
+    is_file = at(uri).stat("") is not None
+    store = at(folder) if is_file else at(uri)
+    with workspace.timings.stage("pull"), workspace.bar("pull", unit="objects") as bar:
+        pulled = transfer.pull(
+            store, workspace.data_dir, names=[name] if is_file else None, progress=workspace.watched(bar, "pull")
+        )
+    workspace.console.info(
+        f"Pulled {pulled.num_objects} objects, {pulled.num_bytes / 1e6:.1f} MB, {pulled.num_fetched} of them now.",
+        objects=pulled.num_objects,
+        bytes=pulled.num_bytes,
+    )
+    return workspace.data_dir / name if is_file else workspace.data_dir
+
+
+def pull_named_images(workspace: Workspace, local_path: Path) -> dict[str, Path]:
+    """Returns the local copy of each image that a manifest names by its full URI."""
+    uris = layouts.remote_images(local_path, workspace.config.data.layout, work_dir=workspace.cache_dir)
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for uri in uris:
+        folder, _, name = uri.rpartition("/")
+        by_folder[folder].append(name)
+    local: dict[str, Path] = {}
+    if by_folder:
+        with workspace.timings.stage("pull"), workspace.bar("pull", unit="images") as bar:
+            hook = workspace.watched(bar, "pull")
+            for folder, names in by_folder.items():
+                to_dir = workspace.data_dir.parent / "images" / folder.replace("://", "-").replace("/", "-")
+                transfer.pull(at(folder), to_dir, names=names)
+                local |= {f"{folder}/{name}": to_dir / name for name in names}
+                hook(len(local), len(uris))
+    return local

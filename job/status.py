@@ -1,0 +1,69 @@
+"""`status.json`: what a running job is doing, for whoever looks into its output while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from job.console import Bar, Console
+from job.errors import JobError
+
+EVERY_S = 15.0
+"""Seconds between two writes: an object takes about one write a second, and nobody reads faster."""
+
+
+class Status:
+    """Shows progress on the console and writes it down.
+
+    Args:
+        write: Stores {"stage", "done", "total", "unit", "eta_s", "time"} at the output.
+    """
+
+    def __init__(
+        self, console: Console, write: Callable[[dict[str, Any]], None], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._console = console
+        self._write = write
+        self._clock = clock
+        self._written = float("-inf")
+
+    def bar(self, stage: str, *, unit: str) -> Bar:
+        """Returns a context like the console's, which also keeps `status.json` current."""
+        return _StatusBar(self._console.bar(stage, unit=unit), self, stage, unit, self._clock)
+
+    def note(self, fields: dict[str, Any]) -> None:
+        """Writes the status unless it was just written; a bucket that is away does not stop the job here."""
+        now = self._clock()
+        if now - self._written < EVERY_S:
+            return
+        self._written = now
+        try:
+            self._write({**fields, "time": now})
+        except JobError as error:
+            self._console.warn(f"status.json was not written: {error.message}")
+
+
+class _StatusBar:
+    def __init__(self, bar: Bar, status: Status, stage: str, unit: str, clock: Callable[[], float]) -> None:
+        self._bar, self._status, self._stage, self._unit, self._clock = bar, status, stage, unit, clock
+        self._start = clock()
+
+    def __enter__(self) -> Self:
+        self._bar.__enter__()
+        self._start = self._clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+
+    def update(self, done: int, total: int, **fields: Any) -> None:
+        self._bar.update(done, total, **fields)
+        passed_s = self._clock() - self._start
+        eta_s = round(passed_s * (total - done) / done, 1) if done else None
+        self._status.note(
+            {"stage": self._stage, "done": done, "total": total, "unit": self._unit, "eta_s": eta_s, **fields}
+        )

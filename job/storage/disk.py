@@ -1,0 +1,141 @@
+"""The local disk's rules: temp + rename, a lock between processes, and operating-system errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from job.errors import AccessError, DatasetError, InputMissingError, JobError, TemporaryError
+from job.storage.names import RESERVED_PREFIX
+
+_LOCK_NAME = f"{RESERVED_PREFIX}lock"
+
+
+@contextlib.contextmanager
+def border(uri: str, where: Path) -> Iterator[None]:
+    """Turns operating-system errors inside the block into the job's own, keeping the cause.
+
+    Args:
+        uri: What the block works on, for messages.
+        where: A path on the disk it works on, to say how much space is free.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, uri, where) from error
+
+
+def translate(error: OSError, uri: str, where: Path) -> JobError:
+    """Returns the job's error for what the operating system said about `uri`; arguments as in `border`."""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return AccessError(
+            f"no permission for {uri} ({reason}, as user {os.getuid()})",
+            next_step="Give this user the right to read it, and to write where the job writes.",
+        )
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return InputMissingError(f"{uri} does not exist ({reason})", next_step="Check the spelling of the path.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_space(f"the disk is full while writing {uri} ({reason})", where)
+    if error.errno == errno.ENAMETOOLONG:
+        return DatasetError(f"the name of {uri} is too long for this disk", next_step="Rename it.")
+    if error.errno == errno.EISDIR:
+        return DatasetError(f"{uri} is a folder where a file is expected", next_step="Check the path.")
+    return TemporaryError(f"{uri} cannot be used: {reason}", next_step="Check the disk, then start the job again.")
+
+
+def no_space(message: str, path: Path) -> TemporaryError:
+    """Returns the error for a full disk, with the space that is free where `path` is or will be."""
+    return TemporaryError(
+        f"{message}; {free_bytes(path) / 1e6:,.1f} MB are free",
+        next_step="Free some space or give the job a larger disk, then start it again: it continues where it stopped.",
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Returns the free space on the disk that holds `path`, or its nearest existing parent."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+@contextlib.contextmanager
+def beside(to: Path) -> Iterator[Path]:
+    """Yields a temporary path in the folder of `to`, which is made; whatever is there at the end is removed."""
+    with border(str(to), to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+    temp = to.parent / f"{RESERVED_PREFIX}{secrets.token_hex(8)}.part"
+    try:
+        yield temp
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(to: Path) -> Iterator[Path]:
+    """Yields a temporary path that takes the name `to` when the block succeeds, and vanishes when not.
+
+    Not flushed to the disk: thousands of downloads would wait for it, and a marker written with `write_durably`
+    says when they are all there.
+    """
+    with beside(to) as temp:
+        yield temp
+        with border(str(to), to):
+            os.replace(temp, to)
+
+
+def take_name(temp: Path, to: Path) -> None:
+    """Flushes a finished temporary file to the disk and gives it its final name."""
+    _flush(temp)
+    os.replace(temp, to)
+    _flush(to.parent)
+
+
+def write_durably(to: Path, data: bytes) -> None:
+    """Writes a small file that is whole, or not there, even after a power cut."""
+    with beside(to) as temp, border(str(to), to):
+        temp.write_bytes(data)
+        take_name(temp, to)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder's lock; others wait, in this process and in all others that share the disk.
+
+    The lock file stays: removing it would let two processes hold "the" lock. A lock on the folder itself
+    would leave no file, but NFS grants locks only on files open for writing (flock(2), "NFS details").
+    """
+    with (folder / _LOCK_NAME).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def touch_after(path: Path, previous_ns: int) -> None:
+    """Gives a file a modification time that no earlier version of it had.
+
+    The kernel's clock ticks every few milliseconds and inode numbers are reused, so two quick writes could
+    look like one version.
+    """
+    now_ns = max(time.time_ns(), previous_ns + 1)
+    os.utime(path, ns=(now_ns, now_ns))
+
+
+def sweep(folder: Path) -> None:
+    """Removes temporary files that killed processes left anywhere below `folder`."""
+    for temp in folder.rglob(f"{RESERVED_PREFIX}*.part"):
+        temp.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

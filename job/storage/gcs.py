@@ -1,0 +1,257 @@
+"""gs:// as a `Store`; the only module that imports google.cloud.
+
+The official client lists, describes, writes and deletes; bodies are read by `gcs_media`. Every write that
+may be repeated carries a generation precondition, so that a late twin of a request cannot undo a newer one.
+What the client does under each fault was measured; where its answer is wrong, a comment says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import mimetypes
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import google.auth
+import google.auth.transport.requests
+import requests
+from google.api_core import exceptions as api
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from job.errors import ConfigError, InputMissingError, TemporaryError
+from job.storage import checksum, disk
+from job.storage.gcs_errors import translate
+from job.storage.gcs_media import POOL_SIZE, Media, Received
+from job.storage.retry import PassingError, Policy, Retrier
+from job.storage.store import ABSENT, ObjectInfo, VersionConflictError
+
+# Otherwise each client asks for the bucket's metadata in the background, which needs storage.buckets.get.
+os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+
+_RESUMABLE_ABOVE_BYTES = 8 << 20
+_CHUNK_BYTES = 16 << 20
+_PAGE_SIZE = 1000
+_FIELDS = "items(name,size,generation,crc32c),nextPageToken"
+
+
+class GcsStore:
+    """Objects below `gs://bucket/prefix/`. Making one contacts nothing; clients are shared in the process.
+
+    Args:
+        uri: As the user wrote it.
+        bucket: Name.
+        prefix: Without slashes at its ends, "" for the whole bucket.
+        policy: Patience; tests shorten it.
+    """
+
+    def __init__(self, uri: str, bucket: str, prefix: str, *, policy: Policy | None = None) -> None:
+        self._uri = uri.rstrip("/")
+        self._bucket_name = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._retry = Retrier(translate, policy or Policy())
+        # A server may think for a while about an upload's last chunk, so only the connection is on the short leash.
+        self._timeout = (self._retry.policy.connect_timeout_s, 6 * self._retry.policy.progress_timeout_s)
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    @property
+    def num_retries(self) -> int:
+        return self._retry.num_retries
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        token: str | None = None
+        while True:
+            page = functools.partial(self._page, self._prefix + prefix, token)
+            infos, token = self._retry.run("listing", self._full(prefix), page)
+            yield from infos
+            if not token:
+                return
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        return self._retry.run("describing", self._full(name), lambda _: self._describe(name))
+
+    def read(self, name: str) -> bytes:
+        def work(_: int) -> bytes:
+            body = io.BytesIO()
+            got = self._fetch(name, body)
+            stated = got.stated_crc32c or getattr(self._describe(name), "checksum", "")
+            _demand(got, len(body.getbuffer()), stated)
+            return body.getvalue()
+
+        return self._retry.run("reading", self._full(name), work)
+
+    def write(self, name: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
+        match = None if if_version is None else 0 if if_version == ABSENT else int(if_version)
+        expected = (len(data), checksum.of_bytes(data, "crc32c"))
+
+        def work(attempt: int) -> ObjectInfo:
+            blob = self._bucket.blob(self._key(name))
+            try:
+                blob.upload_from_string(
+                    data,
+                    _content_type(name),
+                    checksum="crc32c",
+                    if_generation_match=match,
+                    timeout=self._timeout,
+                    retry=None,
+                )
+            except api.PreconditionFailed as error:
+                # After a lost answer the precondition fails because our own write was stored.
+                there = self._describe(name) if attempt > 1 else None
+                if there is not None and (there.size_bytes, there.checksum) == expected:
+                    return there
+                raise VersionConflictError(
+                    f"{self._full(name)} was written by somebody else: expected version {if_version}; "
+                    "nothing was changed",
+                    next_step="Make sure only one job writes there, then start the job again.",
+                ) from error
+            return self._info(blob)
+
+        return self._retry.run("writing", self._full(name), work)
+
+    def download(self, info: ObjectInfo, to: Path) -> None:
+        with disk.replacing(to) as temp:
+
+            def work(_: int) -> None:
+                with disk.border(str(to), to), temp.open("wb") as stream:
+                    got = self._fetch(info.name, stream, info)
+                _demand(got, info.size_bytes, info.checksum)
+
+            try:
+                self._retry.run("downloading", self._full(info.name), work, size_bytes=info.size_bytes)
+            except InputMissingError as error:
+                if self.stat(info.name) is None:
+                    raise
+                raise TemporaryError(
+                    f"{self._full(info.name)} was overwritten after it was listed",
+                    next_step="Let whatever writes there finish, then start the job again.",
+                ) from error
+
+    def upload(self, source: Path, name: str) -> ObjectInfo:
+        full = self._full(name)
+        with disk.border(str(source), source), source.open("rb") as stream:
+            # A log file may grow meanwhile: what it holds now is what is sent and compared.
+            size_bytes = os.fstat(stream.fileno()).st_size
+            crc32c = checksum.of_stream(stream, size_bytes, "crc32c")
+
+            def work(attempt: int) -> ObjectInfo:
+                there = self._describe(name)
+                if there is not None and (there.size_bytes, there.checksum) == (size_bytes, crc32c):
+                    return there
+                blob = self._bucket.blob(self._key(name), chunk_size=_CHUNK_BYTES)
+                is_resumable = size_bytes > _RESUMABLE_ABOVE_BYTES
+                stream.seek(0)
+                try:
+                    blob.upload_from_file(
+                        stream,
+                        size=size_bytes,
+                        content_type=_content_type(name),
+                        checksum="crc32c",
+                        if_generation_match=int(there.version) if there else 0,
+                        timeout=self._timeout,
+                        retry=DEFAULT_RETRY.with_timeout(self._retry.policy.overall_s) if is_resumable else None,
+                    )
+                except api.PreconditionFailed as error:
+                    raise PassingError("another version appeared meanwhile") from error
+                except api.GoogleAPICallError as error:
+                    if error.code in (404, 410) and is_resumable and attempt == 1:
+                        raise PassingError("the upload session was lost") from error
+                    raise
+                stored = self._info(blob)
+                if (stored.size_bytes, stored.checksum) != (size_bytes, crc32c):
+                    raise PassingError("the file was rewritten while it was being sent")
+                return stored
+
+            return self._retry.run("uploading", full, work, size_bytes=size_bytes)
+
+    def delete(self, name: str) -> None:
+        def work(_: int) -> None:
+            try:
+                self._bucket.blob(self._key(name)).delete(timeout=self._timeout, retry=None)
+            except api.NotFound:  # also when the answer to an earlier try was lost
+                return
+
+        self._retry.run("deleting", self._full(name), work)
+
+    @property
+    def _bucket(self) -> storage.Bucket:
+        return _connect(self._retry.policy)[0].bucket(self._bucket_name)
+
+    def _page(self, prefix: str, token: str | None, _: int) -> tuple[Sequence[ObjectInfo], str | None]:
+        found = _connect(self._retry.policy)[0].list_blobs(
+            self._bucket_name,
+            prefix=prefix,
+            page_token=token,
+            page_size=_PAGE_SIZE,
+            fields=_FIELDS,
+            timeout=self._timeout,
+            retry=None,
+        )
+        blobs = next(found.pages, ())
+        return [self._info(blob) for blob in blobs if blob.name != self._prefix], found.next_page_token
+
+    def _describe(self, name: str) -> ObjectInfo | None:
+        if not self._key(name):
+            return None
+        blob = self._bucket.get_blob(self._key(name), timeout=self._timeout, retry=None)
+        return None if blob is None else self._info(blob)
+
+    def _fetch(self, name: str, to: BinaryIO, info: ObjectInfo | None = None) -> Received:
+        return _connect(self._retry.policy)[1].fetch(
+            self._bucket_name,
+            self._key(name),
+            to,
+            generation=info.version if info else "",
+            limit_s=self._retry.policy.deadline_s(info.size_bytes if info else 0),
+        )
+
+    def _info(self, blob: storage.Blob) -> ObjectInfo:
+        name = blob.name.removeprefix(self._prefix)
+        crc32c = checksum.from_base64(blob.crc32c or "")
+        return ObjectInfo(name, int(blob.size), str(blob.generation), crc32c, "crc32c" if crc32c else "")
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name if name else self._prefix.rstrip("/")
+
+    def _full(self, name: str) -> str:
+        return f"{self._uri}/{name}" if name else self._uri
+
+
+def _demand(got: Received, size_bytes: int, crc32c: str) -> None:
+    """Refuses a body that is not whole and right; the client's own check misses some of these."""
+    if got.size_bytes != size_bytes:
+        raise PassingError(f"{got.size_bytes:,} of {size_bytes:,} bytes came")
+    if crc32c and got.crc32c != crc32c:
+        raise PassingError(f"the content came damaged: crc32c {got.crc32c}, expected {crc32c}")
+
+
+def _content_type(name: str) -> str:
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+@functools.lru_cache(maxsize=8)
+def _connected(emulator: str, key_file: str, process: int, policy: Policy) -> tuple[storage.Client, Media]:
+    del key_file, process  # part of the key: a forked process must not share sockets
+    if emulator and "://" not in emulator:
+        raise ConfigError(
+            f"STORAGE_EMULATOR_HOST is {emulator!r}, without a scheme", next_step=f"Set it to http://{emulator}."
+        )
+    credentials = AnonymousCredentials() if emulator else google.auth.default(scopes=storage.Client.SCOPE)[0]
+    session = google.auth.transport.requests.AuthorizedSession(credentials)
+    session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=POOL_SIZE))
+    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=POOL_SIZE))
+    # project=None: object methods need none, and asking for one fails on machines that have only a key.
+    client = storage.Client(project=None, credentials=credentials, _http=session)
+    return client, Media(None if emulator else credentials, client.api_endpoint.rstrip("/"), policy)
+
+
+def _connect(policy: Policy) -> tuple[storage.Client, Media]:
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
+    return _connected(emulator, os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", ""), os.getpid(), policy)

@@ -1,0 +1,265 @@
+"""s3:// and az:// as a `Store`, through obstore (an extra); credentials and endpoints from the environment.
+
+obstore accepts damaged and short bodies without a word (measured), so sizes are always compared, and content where
+the service tells its MD5: S3 does in the ETag of an object that was written in one piece. Writes of the same content
+get the same ETag on S3, so a version there is a content, not a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import obstore
+from obstore import exceptions as foreign
+from obstore.store import AzureStore, S3Store
+
+from job.errors import TemporaryError
+from job.storage import checksum, disk
+from job.storage.obstore_errors import translate, unusable
+from job.storage.retry import PassingError, Policy, Retrier
+from job.storage.store import ABSENT, ObjectInfo, VersionConflictError
+
+if TYPE_CHECKING:
+    from obstore import PutMode
+    from obstore.store import ClientConfig, RetryConfig
+
+_S3_LOGIN = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_REGION), or give the machine or pod an IAM role "
+    "with s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject. Profiles are not read: "
+    "`aws configure export-credentials --format env` prints one as variables."
+)
+_AZURE_LOGIN = (
+    "Set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY, or give the machine or "
+    "pod an identity with the role Storage Blob Data Contributor."
+)
+_PLAIN_MD5 = re.compile(r'"([0-9a-f]{32})"')
+_PART_BYTES = 16 << 20
+
+
+class ObstoreStore:
+    """Objects below a prefix of one bucket or container.
+
+    Args:
+        uri: As the user wrote it.
+        client: obstore's store of the whole bucket.
+        prefix: Without slashes at its ends, "" for the whole bucket.
+        has_md5: Whether a 32-digit ETag is the content's MD5.
+        login: What to do about credentials.
+        policy: Patience; tests shorten it.
+    """
+
+    def __init__(
+        self, uri: str, client: S3Store | AzureStore, prefix: str, *, has_md5: bool, login: str, policy: Policy
+    ) -> None:
+        self._uri = uri.rstrip("/")
+        self._client = client
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._has_md5 = has_md5
+        self._retry = Retrier(lambda error, about: translate(error, about, login), policy)
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    @property
+    def num_retries(self) -> int:
+        return self._retry.num_retries
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        # obstore's prefixes are whole segments: "log" would not find "logs/x".
+        folder = (self._prefix + prefix).rpartition("/")[0]
+
+        def work(_: int) -> dict[str, ObjectInfo]:
+            pages = obstore.list(self._client, folder or None, chunk_size=1000)
+            found = (self._info(meta["path"], meta["size"], meta["e_tag"]) for page in pages for meta in page)
+            return {info.name: info for info in found if info.name.startswith(prefix)}
+
+        infos = self._retry.run("listing", self._full(prefix), work)
+        # obstore drops the slash of folder placeholders ("dir/"); left in, they would block the folder.
+        folders = {name[:end] for name in infos for end, letter in enumerate(name) if letter == "/"}
+        yield from (infos[name] for name in sorted(infos) if name and (infos[name].size_bytes or name not in folders))
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        return self._retry.run("describing", self._full(name), lambda _: self._describe(name))
+
+    def read(self, name: str) -> bytes:
+        def work(_: int) -> bytes:
+            found = obstore.get(self._client, self._key(name))
+            info = self._info(found.meta["path"], found.meta["size"], found.meta["e_tag"])
+            data = bytes(found.bytes())
+            _demand(len(data), checksum.of_bytes(data, "md5"), info)
+            return data
+
+        return self._retry.run("reading", self._full(name), work)
+
+    def write(self, name: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
+        mode: PutMode = "overwrite"
+        if if_version is not None:
+            mode = "create" if if_version == ABSENT else {"e_tag": if_version}
+        md5 = checksum.of_bytes(data, "md5")
+
+        def work(attempt: int) -> ObjectInfo:
+            try:
+                done = obstore.put(self._client, self._key(name), data, mode=mode, use_multipart=False)
+            except (foreign.AlreadyExistsError, foreign.PreconditionError, FileNotFoundError) as error:
+                if isinstance(error, FileNotFoundError) and if_version in (None, ABSENT):
+                    raise
+                # After a lost answer the precondition fails because our own write was stored.
+                if attempt > 1 and self._has_md5 and (there := self._describe(name)) and there.checksum == md5:
+                    return there
+                raise VersionConflictError(
+                    f"{self._full(name)} was written by somebody else: expected version {if_version}; "
+                    "nothing was changed",
+                    next_step="Make sure only one job writes there, then start the job again.",
+                ) from error
+            return self._info(self._key(name), len(data), done["e_tag"])
+
+        return self._retry.run("writing", self._full(name), work)
+
+    def download(self, info: ObjectInfo, to: Path) -> None:
+        with disk.replacing(to) as temp:
+
+            def work(_: int) -> None:
+                found = obstore.get(self._client, self._key(info.name), options={"if_match": info.version})
+                digest, size_bytes = checksum.start("md5"), 0
+                stream = found.stream(min_chunk_size=checksum.CHUNK_BYTES)
+                with disk.border(str(to), to), temp.open("wb") as file:
+                    for chunk in stream:
+                        digest.update(chunk)
+                        size_bytes += file.write(chunk)
+                _demand(size_bytes, digest.digest().hex(), info)
+
+            try:
+                self._retry.run("downloading", self._full(info.name), work, size_bytes=info.size_bytes)
+            except VersionConflictError as error:
+                raise TemporaryError(
+                    f"{self._full(info.name)} was overwritten after it was listed",
+                    next_step="Let whatever writes there finish, then start the job again.",
+                ) from error
+
+    def upload(self, source: Path, name: str) -> ObjectInfo:
+        with disk.border(str(source), source), source.open("rb") as stream:
+            # A log file may grow meanwhile: what it holds now is what is sent and compared.
+            size_bytes = os.fstat(stream.fileno()).st_size
+            is_in_parts = size_bytes > _PART_BYTES
+
+            def work(_: int) -> ObjectInfo:
+                stream.seek(0)
+                obstore.put(
+                    self._client,
+                    self._key(name),
+                    _pieces(stream, size_bytes) if is_in_parts else stream.read(size_bytes),
+                    use_multipart=is_in_parts,
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=4,  # 64 MiB in memory
+                )
+                stored = self._describe(name)
+                if stored is None or stored.size_bytes != size_bytes:
+                    raise PassingError(f"{stored.size_bytes if stored else 0:,} of {size_bytes:,} bytes are stored")
+                stream.seek(0)
+                if stored.checksum and checksum.of_stream(stream, size_bytes, "md5") != stored.checksum:
+                    raise PassingError("what is stored differs from the file")
+                return stored
+
+            return self._retry.run("uploading", self._full(name), work, size_bytes=size_bytes)
+
+    def delete(self, name: str) -> None:
+        def work(_: int) -> None:
+            try:
+                obstore.delete(self._client, self._key(name))
+            except FileNotFoundError:  # S3 says nothing here, Azure does
+                return
+
+        self._retry.run("deleting", self._full(name), work)
+
+    def _describe(self, name: str) -> ObjectInfo | None:
+        key = self._key(name)
+        if not key:
+            return None
+        try:
+            meta = obstore.head(self._client, key)
+        except FileNotFoundError:
+            return None
+        return self._info(meta["path"], meta["size"], meta["e_tag"])
+
+    def _info(self, key: str, size_bytes: int, e_tag: str | None) -> ObjectInfo:
+        name = "" if key == self._prefix.rstrip("/") else key.removeprefix(self._prefix)
+        found = _PLAIN_MD5.fullmatch(e_tag or "") if self._has_md5 else None
+        return ObjectInfo(name, size_bytes, e_tag or "", found[1] if found else "", "md5" if found else "")
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name if name else self._prefix.rstrip("/")
+
+    def _full(self, name: str) -> str:
+        return f"{self._uri}/{name}" if name else self._uri
+
+
+def s3(uri: str, bucket: str, prefix: str, *, policy: Policy | None = None) -> ObstoreStore:
+    """Returns the store of `s3://bucket/prefix`; AWS_ENDPOINT_URL and its kin choose another service."""
+    policy = policy or Policy()
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    # With KMS or customer keys the ETag has 32 digits and is no MD5 (S3 API reference, "Object" data type).
+    has_md5 = os.environ.get("AWS_SERVER_SIDE_ENCRYPTION", "AES256") == "AES256"
+    try:
+        client = S3Store(bucket, client_options=_client_options(policy, endpoint), retry_config=_retry_config(policy))
+    except (foreign.BaseError, ValueError) as error:
+        raise unusable(uri, error, _S3_LOGIN) from error
+    return ObstoreStore(uri, client, prefix, has_md5=has_md5, login=_S3_LOGIN, policy=policy)
+
+
+def azure(uri: str, container: str, prefix: str, *, policy: Policy | None = None) -> ObstoreStore:
+    """Returns the store of `az://container/prefix` in the account that the environment names."""
+    policy = policy or Policy()
+    endpoint = os.environ.get("AZURE_STORAGE_ENDPOINT", "")
+    try:
+        client = AzureStore(
+            container, client_options=_client_options(policy, endpoint), retry_config=_retry_config(policy)
+        )
+    except (foreign.BaseError, ValueError) as error:
+        raise unusable(uri, error, _AZURE_LOGIN) from error
+    return ObstoreStore(uri, client, prefix, has_md5=False, login=_AZURE_LOGIN, policy=policy)
+
+
+def _client_options(policy: Policy, endpoint: str) -> ClientConfig:
+    # Given options hide the ..._ALLOW_HTTP variables (measured), and an http:// endpoint says it already.
+    allow_http = endpoint.startswith("http://") or any(
+        os.environ.get(name, "").lower() in ("1", "true") for name in ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP")
+    )
+    return {
+        "allow_http": allow_http,
+        "connect_timeout": timedelta(seconds=policy.connect_timeout_s),
+        "read_timeout": timedelta(seconds=6 * policy.progress_timeout_s),  # a service may think about a last part
+        "timeout": timedelta(hours=1),  # of a whole body; 30 s unless set, too short for a large one
+    }
+
+
+def _retry_config(policy: Policy) -> RetryConfig:
+    """Two quick tries inside obstore, which can resume a body or one part; the patience is `Retrier`'s."""
+    wait = timedelta(seconds=max(policy.first_wait_s, 0.001))  # at 0 the client panics
+    return {
+        "max_retries": 2,
+        "backoff": {"init_backoff": wait, "max_backoff": max(wait, timedelta(seconds=1)), "base": 2},
+        "retry_timeout": timedelta(seconds=policy.overall_s),
+    }
+
+
+def _pieces(stream: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    while size_bytes > 0 and (piece := stream.read(min(_PART_BYTES, size_bytes))):
+        size_bytes -= len(piece)
+        yield piece
+
+
+def _demand(size_bytes: int, md5: str, info: ObjectInfo) -> None:
+    """Refuses a body that is not whole and right."""
+    if size_bytes != info.size_bytes:
+        raise PassingError(f"{size_bytes:,} of {info.size_bytes:,} bytes came")
+    if info.checksum and md5 != info.checksum:
+        raise PassingError(
+            f"the content came damaged: MD5 {md5}, expected {info.checksum} "
+            "(a bucket with KMS keys lists no MD5: then set AWS_SERVER_SIDE_ENCRYPTION=aws:kms)"
+        )

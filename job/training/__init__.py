@@ -1,0 +1,1 @@
+"""Distribution, recipe, loop, features and checkpoints: how the candidates are trained."""

@@ -1,0 +1,78 @@
+"""Forward passes over many images, on all of this worker's replicas: features, activations, logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from job.training.distribution import Distribution
+
+Progress = Callable[[int, int], None]
+"""(images done, images in all)."""
+
+
+class Forward:
+    """A compiled function applied batch by batch; results are exact whatever the batch or replicas.
+
+    Args:
+        function: (inputs [b, ...], randoms [b, R]) → tuple of tensors [b, ...]; runs on every replica.
+        batch: Rows a call over all local replicas.
+    """
+
+    def __init__(
+        self, distribution: Distribution, function: Callable[[Any, Any], tuple[Any, ...]], *, batch: int
+    ) -> None:
+        self._distribution = distribution
+        self._batch = batch
+        self._run = tf.function(lambda inputs, randoms: distribution.run(function, (inputs, randoms)))
+
+    def __call__(
+        self,
+        fetch: Callable[[np.ndarray], np.ndarray],
+        indices: np.ndarray,
+        randoms: Callable[[np.ndarray], np.ndarray] | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> Iterator[tuple[slice, tuple[np.ndarray, ...]]]:
+        """Yields (rows of `indices`, results float32 [rows, ...]) in order.
+
+        Args:
+            fetch: Gives the inputs of some indices.
+            randoms: Gives float32 [b, R] of some indices; None passes [b, 0].
+        """
+        for start in range(0, len(indices), self._batch):
+            part = indices[start : start + self._batch]
+            numbers = randoms(part) if randoms else np.zeros((len(part), 0), np.float32)
+            yield slice(start, start + len(part)), self._batch_of(fetch(part), numbers)
+            if on_progress:
+                on_progress(start + len(part), len(indices))
+
+    def all(
+        self,
+        fetch: Callable[[np.ndarray], np.ndarray],
+        indices: np.ndarray,
+        *,
+        on_progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Returns the first result of all `indices` [M] together: float32 [M, ...]."""
+        return np.concatenate([first for _, (first, *_) in self(fetch, indices, on_progress=on_progress)])
+
+    def _batch_of(self, inputs: np.ndarray, randoms: np.ndarray) -> tuple[np.ndarray, ...]:
+        num = len(inputs)
+        # A short last batch is filled up, so that the function is compiled for one shape.
+        whole = [_filled(each, self._batch) for each in (inputs, randoms)]
+        results = self._run(*(self._distribution.split_locally(each) for each in whole))
+        return tuple(self._joined(result)[:num] for result in results)
+
+    def _joined(self, result: Any) -> np.ndarray:
+        parts: Sequence[Any] = self._distribution.local_results(result)
+        return np.concatenate([tf.cast(part, tf.float32).numpy() for part in parts])
+
+
+def _filled(rows: np.ndarray, num: int) -> np.ndarray:
+    if len(rows) == num:
+        return rows
+    return np.concatenate([rows, np.repeat(rows[-1:], num - len(rows), axis=0)])

@@ -1,0 +1,190 @@
+"""The training loop: steps, looks at validation, checkpoints, stops. Everything around it is Keras."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from job.config import CheckpointConfig
+from job.console import Bar
+from job.dataset.feed import Batch, Feed
+from job.errors import DivergedError
+from job.interruption import Stop
+from job.training.checkpoint import Checkpoints, trackable
+from job.training.progress import Progress, Trained, Weights
+from job.training.recipe import Phase
+from job.training.step import TrainStep
+from job.training.telemetry import Meter, Telemetry
+
+NUM_NAMED_IMAGES = 8
+"""Images of a diverged batch that the error names."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a phase trains, and how its result is measured.
+
+    Attributes:
+        net: Keras model that the step trains; its variables are what a checkpoint holds.
+        variables: The trainable ones, as the optimizer was built over.
+        snapshot: Returns the weights to keep when this moment is the best.
+        val_logits: Returns float32 [M, K] on the validation split with the weights of the moment.
+        val_loss: (logits, labels) → calibrated log loss.
+        names: Row of the dataset → image uri.
+    """
+
+    phase: Phase
+    net: Any
+    optimizer: Any
+    variables: list[Any]
+    train_step: TrainStep
+    feed: Feed
+    snapshot: Callable[[], Weights]
+    val_logits: Callable[[], np.ndarray]
+    val_labels: np.ndarray
+    val_loss: Callable[[np.ndarray, np.ndarray], float]
+    names: Callable[[np.ndarray], list[str]]
+
+
+class Loop:
+    """Runs one phase after another on one set of checkpoints.
+
+    Args:
+        any_worker_stops: Whether a stop on any worker stops all: it costs fetching a number each step.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        telemetry: Telemetry,
+        stop: Stop,
+        config: CheckpointConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._progress = progress
+        self._checkpoints = checkpoints
+        self._telemetry = telemetry
+        self._stop = stop
+        self._config = config
+        self._clock = clock
+
+    def run(self, task: Task, bar: Bar) -> None:
+        """Trains a phase from where the progress stands to its end; the best moment becomes a finished one.
+
+        Raises:
+            StoppedError: After saving, when the job was asked to stop.
+            DivergedError: When a loss or gradient is not finite. Names the step and its images.
+        """
+        progress, phase = self._progress, task.phase
+        state = trackable(task.net, task.optimizer)
+        resumes = progress.phase == phase.name and progress.step > 0
+        progress.begin(phase.name)
+        if resumes:
+            folder = self._checkpoints.latest()
+            assert folder is not None
+            self._checkpoints.restore(folder, state)
+        else:
+            self._validate(task)
+        meter, saved_s = Meter(), self._clock()
+        for batch in self._batches(task, meter):
+            if phase.name == "finetune":
+                self._telemetry.profile(progress.step)
+            results = task.train_step(batch)
+            meter.step(len(batch.indices))
+            progress.step += 1
+            progress.total_steps += 1
+            is_due = self._telemetry.is_due(progress.step)
+            if is_due or progress.step % phase.eval_steps == 0:
+                figures = self._figures(results, batch, task)
+                self._telemetry.scalars(
+                    {f"{phase.name}/{name}": value for name, value in {**figures, **meter.read()}.items()},
+                    step=progress.total_steps,
+                )
+                bar.update(
+                    progress.step * len(batch.indices), phase.num_steps * len(batch.indices), loss=figures["loss"]
+                )
+            if progress.step % phase.eval_steps == 0 or progress.step == phase.num_steps:
+                self._validate(task)
+                assert progress.best is not None
+                if progress.step - progress.best.step >= phase.patience_steps:
+                    break
+            if self._stop.requested or self._is_save_due(saved_s):
+                self._figures(results, batch, task)
+                self._checkpoints.save(progress, state)
+                saved_s = self._clock()
+                if self._stop.requested:
+                    self._checkpoints.wait()
+                    self._stop.check(f"{phase.name}, step {progress.step} of {phase.num_steps} (saved)")
+        self._telemetry.stop_profiler()
+        progress.end()
+        self._checkpoints.save(progress, None)
+        bar.update(1, 1)
+
+    def _batches(self, task: Task, meter: Meter) -> Iterator[Batch]:
+        batches = task.feed.batches(self._progress.step, task.phase.num_steps)
+        while True:
+            start = self._clock()
+            batch = next(batches, None)
+            meter.waiting(self._clock() - start)
+            if batch is None:
+                return
+            yield batch
+
+    def _validate(self, task: Task) -> None:
+        progress = self._progress
+        with averaged(task.optimizer, task.variables):
+            logits = task.val_logits()
+            loss = task.val_loss(logits, task.val_labels)
+            accuracy = float(np.mean(logits.argmax(axis=1) == task.val_labels))
+            if loss < progress.best_loss:
+                progress.best_loss = loss
+                progress.best = Trained(task.phase.name, progress.step, task.snapshot(), logits)
+        self._telemetry.scalars(
+            {f"{task.phase.name}/val_loss": loss, f"{task.phase.name}/val_accuracy": accuracy},
+            step=progress.total_steps,
+        )
+
+    def _figures(self, results: dict[str, Any], batch: Batch, task: Task) -> dict[str, float]:
+        """Fetches the step's numbers: here an error of the running graph comes to light."""
+        try:
+            figures = {name: float(value) for name, value in results.items()}
+        except tf.errors.InvalidArgumentError as error:
+            names = task.names(batch.indices[:NUM_NAMED_IMAGES])
+            raise DivergedError(
+                f"The training diverged: {error.message.splitlines()[0]} at or before step {self._progress.step} of "
+                f"{task.phase.name}; its images are {', '.join(names)}, …",
+                next_step=f"Lower train.{task.phase.name}.learning_rate ({task.phase.learning_rate:.2g}), or set "
+                "train.precision=float32.",
+            ) from error
+        learning_rate = task.optimizer.learning_rate
+        return {**figures, "learning_rate": float(learning_rate)}
+
+    def _is_save_due(self, saved_s: float) -> bool:
+        steps = self._config.every_steps
+        return self._clock() - saved_s >= self._config.every_s or (
+            steps is not None and self._progress.step % steps == 0
+        )
+
+
+@contextmanager
+def averaged(optimizer: Any, variables: list[Any]) -> Iterator[None]:
+    """Puts the averaged weights in place for its block, where the optimizer keeps them (EMA)."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not inner.use_ema or not int(inner.iterations.numpy()):
+        yield
+        return
+    raw = [variable.numpy() for variable in variables]
+    inner.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, raw, strict=True):
+            variable.assign(value)

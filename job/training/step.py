@@ -1,0 +1,150 @@
+"""One optimizer step on a global batch, on every replica.
+
+Its rules (TF 2.21 / Keras 3.15; each wrong in `Model.fit` under MirroredStrategy):
+  * the loss is summed over examples and divided by the all-reduced count, so a short or padded share
+    does not weigh more;
+  * gradients are all-reduced first, then clipped, then applied;
+  * XLA compiles forward and backward alone: a compiled function lives on one device;
+  * a loss or gradient that is not finite is refused before the optimizer moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from job.dataset.feed import Batch
+from job.training.distribution import Distribution
+
+Prepare = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]]
+"""(inputs, partners, targets, partner targets, randoms) → (what the net takes, targets float32 [b, K])."""
+
+
+def as_is(inputs: Any, partners: Any, targets: Any, partner_targets: Any, randoms: Any) -> tuple[Any, Any]:
+    """The preparation of cached features: nothing is left to do."""
+    return inputs, targets
+
+
+class TrainStep:
+    """A callable that trains on one batch.
+
+    Args:
+        net: Keras model from prepared inputs to logits [b, K].
+        optimizer: Built over `variables`.
+        class_weights: float32 [K], mean 1 over the training examples.
+        clip_norm: Of the gradient of the mean loss, or None.
+        accumulate: Micro-batches a step; the share of each replica is padded to a multiple.
+        is_float16: The optimizer scales the loss and skips a step that overflowed.
+    """
+
+    def __init__(
+        self,
+        distribution: Distribution,
+        net: Any,
+        optimizer: Any,
+        variables: list[Any],
+        *,
+        prepare: Prepare,
+        class_weights: np.ndarray,
+        label_smoothing: float,
+        clip_norm: float | None,
+        accumulate: int,
+        xla: bool,
+        is_float16: bool,
+    ) -> None:
+        self._distribution = distribution
+        self._net = net
+        self._optimizer = optimizer
+        self._variables = variables
+        self._prepare = prepare
+        self._class_weights = tf.constant(class_weights, tf.float32)
+        self._label_smoothing = label_smoothing
+        self._clip_norm = clip_norm
+        self._accumulate = accumulate
+        self._is_float16 = is_float16
+        self._forward_backward = tf.function(self._micro_batch, jit_compile=True) if xla else self._micro_batch
+        self._run = tf.function(self._on_all_replicas)
+
+    def __call__(self, batch: Batch) -> dict[str, Any]:
+        """Trains on one batch.
+
+        Returns:
+            Scalars float32 on the device: loss (mean), accuracy, gradient_norm.
+
+        Raises:
+            tf.errors.InvalidArgumentError: When the loss or a gradient is not finite; nothing was changed.
+        """
+        weights = np.ones(len(batch.indices), np.float32)
+        arrays = (batch.inputs, batch.partners, batch.labels, batch.partner_labels, batch.randoms, weights)
+        shares = tuple(self._distribution.split(array) for array in arrays)
+        results = self._run(shares)
+        return {name: self._distribution.local_results(value)[0] for name, value in results.items()}
+
+    def _on_all_replicas(self, shares: tuple[Any, ...]) -> dict[str, Any]:
+        results: dict[str, Any] = self._distribution.run(self._on_replica, shares)
+        return results
+
+    def _on_replica(
+        self, inputs: Any, partners: Any, labels: Any, partner_labels: Any, randoms: Any, weights: Any
+    ) -> dict[str, Any]:
+        num_classes = self._class_weights.shape[0]
+        targets, partner_targets = (tf.one_hot(each, num_classes) for each in (labels, partner_labels))
+        inputs, targets = self._prepare(inputs, partners, targets, partner_targets, randoms)
+        smoothing = self._label_smoothing
+        targets = targets * (1.0 - smoothing) + smoothing / num_classes
+        gradients, sums = self._accumulated(inputs, targets, labels, weights)
+        context = tf.distribute.get_replica_context()
+        # Every replica must join every all-reduce, in one order.
+        *gradients, sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, sums])
+        loss, correct, count = tf.unstack(sums)
+        gradients = [gradient / count for gradient in gradients]
+        norm = tf.linalg.global_norm(gradients)
+        scale = self._optimizer.scale_loss(1.0) if self._is_float16 else 1.0
+        if self._clip_norm is not None:
+            shrink = tf.minimum(1.0, self._clip_norm * scale / tf.maximum(norm, 1e-12))
+            gradients = [gradient * shrink for gradient in gradients]
+        # `apply` sums over replicas once more.
+        gradients = [gradient / context.num_replicas_in_sync for gradient in gradients]
+        # Float16 gradients overflow now and then; Keras's loss scaling skips such a step.
+        watched = loss if self._is_float16 else loss + norm
+        check = tf.debugging.Assert(
+            tf.math.is_finite(watched), ["not finite: loss", loss / count, "gradient norm", norm]
+        )
+        with tf.control_dependencies([check]):
+            gradients = [tf.identity(gradient) for gradient in gradients]
+        self._optimizer.apply(gradients, self._variables)
+        return {"loss": loss / count, "accuracy": correct / count, "gradient_norm": norm / scale}
+
+    def _accumulated(self, inputs: Any, targets: Any, labels: Any, weights: Any) -> tuple[list[Any], Any]:
+        """Returns (gradient sums, [loss, correct, count]) of a replica's share, over its micro-batches."""
+        if self._accumulate == 1:
+            return self._forward_backward(inputs, targets, labels, weights)
+        parts = [_micro_batches(each, self._accumulate) for each in (inputs, targets, labels, weights)]
+        gradients, sums = self._forward_backward(*(part[0] for part in parts))
+        for micro in range(1, self._accumulate):
+            more, more_sums = self._forward_backward(*(part[micro] for part in parts))
+            gradients = [total + gradient for total, gradient in zip(gradients, more, strict=True)]
+            sums = sums + more_sums
+        return gradients, sums
+
+    def _micro_batch(self, inputs: Any, targets: Any, labels: Any, weights: Any) -> tuple[list[Any], Any]:
+        with tf.GradientTape() as tape:
+            logits = tf.cast(self._net(inputs, training=True), tf.float32)
+            log_probabilities = tf.nn.log_softmax(logits)
+            losses = -tf.reduce_sum(targets * self._class_weights * log_probabilities, axis=1) * weights
+            loss = tf.reduce_sum(losses)
+            target = self._optimizer.scale_loss(loss) if self._is_float16 else loss
+        gradients = tape.gradient(target, [variable.value for variable in self._variables])
+        hits = tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels), tf.float32)
+        return gradients, tf.stack([loss, tf.reduce_sum(hits * weights), tf.reduce_sum(weights)])
+
+
+def _micro_batches(values: Any, num: int) -> Any:
+    """Returns [num, ceil(b / num), ...] of [b, ...], padded with zeros (examples of weight 0)."""
+    rows = -(-values.shape[0] // num)
+    short = rows * num - values.shape[0]
+    whole = tf.pad(values, [[0, short]] + [[0, 0]] * (len(values.shape) - 1)) if short else values
+    return tf.reshape(whole, [num, rows, *values.shape[1:]])

@@ -1,0 +1,264 @@
+"""The candidates of a run: probe, head, fine-tune, each from the best so far, each on frozen work done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from job.config import Config
+from job.dataset.example import Split
+from job.dataset.feed import Feed, Fetch
+from job.dataset.prepare import Dataset
+from job.evaluation import metrics
+from job.evaluation.calibration import fit_temperature
+from job.model import cut as cuts
+from job.model import freezing
+from job.model.backbones import Backbone
+from job.model.cut import Cut
+from job.training import optimizer, probe
+from job.training.checkpoint import Checkpoints
+from job.training.distribution import Distribution
+from job.training.features import FeatureCache, Features
+from job.training.forward import Forward
+from job.training.loop import Loop, Task
+from job.training.progress import Progress, Trained, Weights
+from job.training.recipe import Phase, Recipe
+from job.training.step import TrainStep, as_is
+from job.training.telemetry import Telemetry
+from job.training.views import Views
+from job.workspace import Workspace
+
+PROBE = "probe"
+
+
+@dataclass
+class Study:
+    """Trains the candidates of one run.
+
+    Attributes:
+        model: The whole classifier, pretrained; left with the weights of whatever was applied last.
+        batch: Images a forward pass without gradients.
+        policy: The Keras dtype policy of the model.
+    """
+
+    workspace: Workspace
+    recipe: Recipe
+    backbone: Backbone
+    distribution: Distribution
+    model: Any
+    dataset: Dataset
+    views: Views
+    cache: FeatureCache
+    checkpoints: Checkpoints
+    telemetry: Telemetry
+    batch: int
+    policy: str
+
+    def __post_init__(self) -> None:
+        self._config: Config = self.workspace.config
+        self._pretrained = [variable.numpy() for variable in self.model.variables]
+        self._position = {id(variable): position for position, variable in enumerate(self.model.variables)}
+        self._train = self.dataset.indices(Split.TRAIN)
+        self._val = self.dataset.indices(Split.VALIDATION)
+        self._known = np.union1d(self._train, self._val)
+        self._val_labels = self.dataset.labels[self._val]
+        self._class_weights = class_weights(
+            self.dataset.labels[self._train], len(self.dataset.classes), self._config.train.class_weights
+        )
+
+    @property
+    def compute_dtype(self) -> str:
+        return self.policy.removeprefix("mixed_")
+
+    def run(self) -> Progress:
+        """Trains what is not trained yet and returns all candidates, the probe first."""
+        saved = self.checkpoints.latest()
+        progress = Progress.load(saved) if saved else Progress()
+        if saved:
+            self.workspace.console.info(f"Going on from checkpoint {saved.name}.", checkpoint=saved.name)
+        if not progress.has(PROBE):
+            progress.finished.append(self._probe())
+            progress.num_steps[PROBE] = 0
+            self.checkpoints.save(progress, None)
+        loop = Loop(progress, self.checkpoints, self.telemetry, self.workspace.stop, self._config.checkpoint)
+        for phase in self.recipe.phases:
+            if not progress.has(phase.name):
+                self._train_phase(phase, progress, loop)
+        self.checkpoints.wait()
+        return progress
+
+    def apply(self, weights: Weights) -> None:
+        """Sets the model to the pretrained weights with `weights` on top."""
+        for position, variable in enumerate(self.model.variables):
+            variable.assign(weights.get(position, self._pretrained[position]))
+
+    def logits(self, indices: np.ndarray, *, on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Returns float32 [M, K] of the plain images `indices` [M], through the whole model as it stands."""
+        forward = Forward(
+            self.distribution,
+            lambda images, _: (self.model(self.views.plain(images), training=False),),
+            batch=self.batch,
+        )
+        return forward.all(self.dataset.pixels.gather, indices, on_progress=on_progress)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Returns what TensorBoard's HParams page compares runs by."""
+        recipe = self.recipe
+        found = {
+            "backbone": self.backbone.name,
+            "image_px": self.views.image_px,
+            "preset": self._config.train.preset,
+            "batch": recipe.batch,
+            "label_smoothing": recipe.label_smoothing,
+            "dropout": recipe.dropout,
+            "seed": self._config.train.seed,
+        }
+        for phase in recipe.phases:
+            found |= {
+                f"{phase.name}.learning_rate": phase.learning_rate,
+                f"{phase.name}.steps": phase.num_steps,
+                f"{phase.name}.unfreeze": phase.unfreeze,
+            }
+        return found
+
+    def _probe(self) -> Trained:
+        with self.workspace.timings.stage("features", num_images=len(self._known)):
+            pooled = self._plain_features(cuts.features_cut(self.model))
+        with (
+            self.workspace.timings.stage(PROBE, num_images=len(self._train)),
+            self.workspace.bar(PROBE, unit="strengths") as bar,
+        ):
+            found = probe.fit(
+                pooled.plain(self._train),
+                self.dataset.labels[self._train],
+                pooled.plain(self._val),
+                self._val_labels,
+                num_classes=len(self.dataset.classes),
+                class_weights=self._class_weights,
+                score=calibrated_log_loss,
+                on_progress=self.workspace.watched(bar, PROBE),
+            )
+        head = self.model.get_layer("logits")
+        weights = {self._position[id(head.kernel)]: found.kernel, self._position[id(head.bias)]: found.bias}
+        return Trained(PROBE, 0, weights, pooled.plain(self._val) @ found.kernel + found.bias)
+
+    def _plain_features(self, cut: Cut) -> Features:
+        """Returns the plain view of training and validation images at a cut, by way of the cut that the
+        fine-tuning will ask for: one forward pass serves both.
+        """
+        lower = next((self._cut(phase) for phase in self.recipe.phases if phase.unfreeze), None)
+        for name, at in (("trunk", lower), ("features", cut)):
+            if (
+                at is not None
+                and not at.is_input
+                and at.index <= cut.index
+                and self.cache.fits(at, num_examples=len(self._known), num_views=1)
+            ):
+                with self.workspace.bar(name, unit="images") as bar:
+                    found = self.cache.plain(at, self._known, on_progress=self.workspace.watched(bar, name))
+        return found
+
+    def _cut(self, phase: Phase) -> Cut:
+        """Returns the boundary below which the phase leaves the model frozen."""
+        if not phase.unfreeze:
+            return cuts.features_cut(self.model)
+        return cuts.cut_for_share(self.model, self.backbone, phase.unfreeze)
+
+    def _train_phase(self, phase: Phase, progress: Progress, loop: Loop) -> None:
+        best = min(progress.finished, key=lambda trained: calibrated_log_loss(trained.val_logits, self._val_labels))
+        self.apply(best.weights)
+        cut = self._cut(phase)
+        freezing.freeze(self.model, cut, batchnorm=phase.batchnorm)
+        task = self._task(phase, cut)
+        num_images = (phase.num_steps - progress.step) * self.recipe.batch
+        with (
+            self.workspace.timings.stage(phase.name, num_images=num_images),
+            self.workspace.bar(phase.name, unit="images") as bar,
+        ):
+            loop.run(task, bar)
+
+    def _task(self, phase: Phase, cut: Cut) -> Task:
+        with self.workspace.timings.stage("features"):
+            top, val_fetch, cached = self._frozen(phase, cut)
+        groups = freezing.layer_groups(self.model, cut)
+        variables = [variable for group in groups for variable in group]
+        with self.distribution.strategy.scope():
+            keras_optimizer = optimizer.build(phase, groups, is_float16=self.compute_dtype == "float16")
+        fetch: Fetch = cached.fetch if cached else lambda indices, _: self.dataset.pixels.gather(indices)
+        net = top if cached else self.model
+        mixes = self.recipe.augmentation.mixes and not cached
+        forward = Forward(self.distribution, lambda inputs, _: (top(inputs, training=False),), batch=self.batch)
+        return Task(
+            phase=phase,
+            net=net,
+            optimizer=keras_optimizer,
+            variables=variables,
+            train_step=TrainStep(
+                self.distribution,
+                net,
+                keras_optimizer,
+                variables,
+                prepare=as_is if cached else self.views.afresh(),
+                class_weights=self._class_weights,
+                label_smoothing=self.recipe.label_smoothing,
+                clip_norm=phase.clip_norm,
+                accumulate=self.recipe.accumulate,
+                xla=self._config.train.xla,
+                is_float16=self.compute_dtype == "float16",
+            ),
+            feed=Feed(
+                self._train,
+                self.dataset.labels,
+                fetch,
+                batch=self.recipe.batch,
+                seed=self._config.train.seed,
+                mixes=mixes,
+            ),
+            snapshot=lambda: self._snapshot(net),
+            val_logits=lambda: forward.all(val_fetch, self._val),
+            val_labels=self._val_labels,
+            val_loss=calibrated_log_loss,
+            names=lambda indices: [self.dataset.rows[int(index)].uri for index in indices],
+        )
+
+    def _frozen(self, phase: Phase, cut: Cut) -> tuple[Any, Callable[[np.ndarray], np.ndarray], Features | None]:
+        """Returns (what lies above the cut, what validation feeds it, the cached training features or None)."""
+        num = len(self._known)
+        if cut.is_input or not self.cache.fits(cut, num_examples=num, num_views=max(phase.views, 1)):
+            gather = self.dataset.pixels.gather
+            return self.model, lambda indices: np.asarray(self.views.plain(gather(indices))), None
+        _, top = cuts.split(self.model, cut)
+        plain = self._plain_features(cut)
+        if not phase.views:
+            return top, plain.plain, None
+        with self.workspace.bar("views", unit="images") as bar:
+            watched = self.workspace.watched(bar, "views")
+            cached = self.cache.views(cut, plain, self._train, num_views=phase.views, on_progress=watched)
+        return top, plain.plain, cached
+
+    def _snapshot(self, net: Any) -> Weights:
+        """Returns the values of everything that `net` may have changed: its trainable variables, and the statistics
+        of a BatchNorm that trains.
+        """
+        changed = [variable for layer in net.layers if layer.trainable for variable in layer.variables]
+        return {self._position[id(v)]: v.numpy() for v in changed if id(v) in self._position}
+
+
+def calibrated_log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean log loss, nats, at the temperature that fits these logits best: what would be served."""
+    return float(metrics.losses(logits / fit_temperature(logits, labels), labels).mean())
+
+
+def class_weights(labels: np.ndarray, num_classes: int, how: str) -> np.ndarray:
+    """Returns float32 [K]: ones, or ("balanced") inverse to each class's count with mean 1 over the examples.
+
+    Args:
+        labels: int32 [N] of the training examples.
+    """
+    if how == "none":
+        return np.ones(num_classes, np.float32)
+    counts = np.bincount(labels, minlength=num_classes)
+    return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)

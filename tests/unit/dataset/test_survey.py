@@ -1,0 +1,156 @@
+"""Many images at once: in threads and in processes the same, and a killed worker is a verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from job.dataset import layouts, pack, survey, workers
+from job.dataset.decode import decode
+from job.dataset.examine import Examiner
+from job.dataset.example import Example, Row, Verdict
+from job.dataset.geometry import fit
+from job.dataset.layouts.reading import FileReader
+from job.errors import DatasetError, StoppedError
+
+Encode = Callable[..., bytes]
+
+DEADLY = """
+import os, signal
+class Reader:
+    def __init__(self, data, deadly):
+        self.data, self.deadly = data, deadly
+    def read(self, uri):
+        if uri in self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.data
+    def stamp(self, uri):
+        return uri
+"""
+
+
+@pytest.fixture
+def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: Encode) -> Callable[[set[str]], layouts.Reader]:
+    """Readers that kill the process at some uris, as a crashing decoder would; importable by workers."""
+    (tmp_path / "deadly.py").write_text(DEADLY, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__("deadly")
+    monkeypatch.setitem(sys.modules, "deadly", module)
+    return lambda uris: module.Reader(encoded(), uris)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, encoded: Encode) -> Path:
+    """Nine images, of which one is good, repaired or bad in each way."""
+    files = {
+        "good.png": encoded(1),
+        "again.png": encoded(1),
+        "alpha.png": encoded(2, mode="RGBA"),
+        "lying.jpg": encoded(3),
+        "cut.png": encoded(4, size=(64, 64))[:5000],
+        "page.jpg": b"<html>",
+        "tiny.png": encoded(5, size=(7, 99)),
+        "huge.png": encoded(6, size=(200, 200)),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+NAMES = ("good.png", "again.png", "alpha.png", "lying.jpg", "cut.png", "page.jpg", "tiny.png", "huge.png", "gone.png")
+
+
+def surveyed(folder: Path, examples: list[Example], writer: pack.PackWriter | None = None) -> list[Row]:
+    return survey.run(examples, FileReader(folder), min_px=8, max_megapixels=0.03, writer=writer)
+
+
+def test_every_image_gets_its_verdict_and_reason(folder: Path) -> None:
+    rows = surveyed(folder, [Example(name, "cat") for name in NAMES])
+    assert [str(row.verdict) for row in rows] == [
+        *["ok"] * 4,
+        *["truncated", "not an image", "too small", "too large", "missing"],
+    ]
+    assert all(bool(row.reason) == (row.verdict is not Verdict.OK) for row in rows)
+    assert rows[0].sha256 == hashlib.sha256((folder / "good.png").read_bytes()).hexdigest()
+    assert (rows[0].width_px, rows[0].height_px) == (24, 16)
+    assert rows[0].size_bytes == (folder / "good.png").stat().st_size
+    assert [row.notes for row in rows[:4]] == ["", "duplicate of good.png", "alpha dropped", "wrong extension: is PNG"]
+    assert rows[-1].sha256 == ""
+
+
+def test_a_copy_under_another_label_says_which(folder: Path) -> None:
+    rows = surveyed(folder, [Example("good.png", "cat"), Example("again.png", "dog")])
+    assert rows[1].notes == "duplicate of good.png, which is labelled 'cat'"
+
+
+def test_processes_and_threads_find_and_pack_the_same(folder: Path, tmp_path: Path) -> None:
+    many = [name for _ in range(24) for name in NAMES]
+    found = []
+    for name, work in (("threads", workers._in_threads), ("processes", workers.examine)):
+        assert pack.allocate(tmp_path / name, len(many), 12)
+        writer = pack.PackWriter(tmp_path / name, 12, "squash")
+        progress: list[int] = []
+        findings = work(Examiner(FileReader(folder), 8, 0.03, writer), many, progress.append)
+        writer.close()
+        assert progress == sorted(progress)
+        assert progress[-1] == len(many) > workers.FEW
+        found.append((findings, np.load(tmp_path / name)))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    image = decode((folder / "good.png").read_bytes(), "good.png").image
+    assert image is not None
+    np.testing.assert_array_equal(found[0][1][0], fit(image, 12, "squash"))
+    assert not found[0][1][8].any(), "a missing image's row stays black"
+
+
+def test_an_image_that_kills_its_worker_is_quarantined_alone(
+    deadly: Callable[[set[str]], layouts.Reader],
+) -> None:
+    uris = [str(number) for number in range(workers.FEW + 10)]
+    findings = workers.examine(Examiner(deadly({"3", "150"}), 8, 1.0), uris, lambda done: None)
+    assert [uri for uri, found in zip(uris, findings, strict=True) if found.verdict is not Verdict.OK] == ["3", "150"]
+    assert findings[3].verdict is Verdict.CORRUPT
+    assert "died" in findings[3].reason
+
+
+def test_a_stop_during_the_survey_gets_through(deadly: Callable[[set[str]], layouts.Reader]) -> None:
+    def stop(done: int) -> None:
+        raise StoppedError("stopped")
+
+    for num_images in (3, workers.FEW + 10):
+        with pytest.raises(StoppedError):
+            workers.examine(Examiner(deadly(set()), 8, 1.0), [""] * num_images, stop)
+
+
+def test_one_class_and_small_classes_are_named() -> None:
+    with pytest.raises(DatasetError, match="one class, 'cat'"):
+        survey.check_classes([Example("1", "cat"), Example("2", "cat")])
+    with pytest.raises(DatasetError, match=r"'cat' has 1 image; .* So do 1 more: 'dog'"):
+        survey.check_classes([Example("1", "cat"), Example("2", "dog"), Example("3", "fox"), Example("4", "fox")])
+
+
+def test_too_many_bad_images_stop_the_job_with_counts_and_names(folder: Path) -> None:
+    rows = surveyed(folder, [Example(name, "cat") for name in NAMES])
+    with pytest.raises(DatasetError) as error:
+        survey.check_usable(rows, max_bad=0.5, survey_csv="survey.csv")
+    assert error.value.exit_code == 65
+    assert "5 of 9 images (55.6%) are unusable; data.max_bad allows 50.0%" in error.value.message
+    assert "1 truncated, 1 not an image" in error.value.message
+    assert "cut.png: truncated" in error.value.message
+    assert "survey.csv" in error.value.next_step
+
+
+def test_a_class_that_its_bad_images_leave_too_small_is_named(folder: Path) -> None:
+    examples = [
+        Example("good.png", "cat"),
+        Example("alpha.png", "cat"),
+        Example("lying.jpg", "dog"),
+        Example("cut.png", "dog"),
+    ]
+    with pytest.raises(DatasetError, match=r"'dog' has 1 usable image\(s\).*cut\.png: truncated"):
+        survey.check_usable(surveyed(folder, examples), max_bad=1.0, survey_csv="survey.csv")
