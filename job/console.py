@@ -139,13 +139,13 @@ class TerminalConsole:
         self._rich = RichConsole(file=stream, highlight=False)
 
     def info(self, message: str, **fields: Any) -> None:
-        self._rich.print(escape(message))
+        self._rich.print(escape(message), soft_wrap=True)
 
     def warn(self, message: str, **fields: Any) -> None:
-        self._rich.print(f"[yellow]warning[/] {escape(message)}")
+        self._rich.print(f"[yellow]warning[/] {escape(message)}", soft_wrap=True)
 
     def error(self, message: str, **fields: Any) -> None:
-        self._rich.print(f"[red]error[/] {escape(message)}")
+        self._rich.print(f"[red]error[/] {escape(message)}", soft_wrap=True)
 
     def bar(self, stage: str, *, unit: str) -> Bar:
         return _TerminalBar(self._rich, stage, unit)

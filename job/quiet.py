@@ -1,6 +1,7 @@
 """TensorFlow's import, without the dozen lines it prints to stderr before any logging setting holds.
 
 They come from C++ below Python's logging. Held back in a temporary file and printed only if the import fails.
+With TF_CPP_MIN_LOG_LEVEL=0 in the environment they come again, from the first operation on.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from contextlib import contextmanager
 
 def import_tensorflow() -> None:
     """Imports TensorFlow and looks for devices, quietly."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_held_back():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+        # "Using MirroredStrategy with devices …" and the like: the job says it itself.
+        tf.get_logger().setLevel("ERROR")
 
 
 @contextmanager

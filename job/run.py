@@ -13,6 +13,7 @@ from job.console import Console
 from job.interruption import Stop
 from job.platforms import Platform
 from job.stages import deliver, measure, prepare, train
+from job.versions import versions
 from job.workspace import Workspace
 
 
@@ -29,6 +30,7 @@ def run(config: Config, platform: Platform, console: Console, stop: Stop) -> dic
     report = workspace.finished_report()
     if report is None:
         with deliver.lease(workspace):
+            workspace.begin(versions())
             with deliver.logs(workspace):
                 dataset = prepare.dataset(workspace)
                 trainer = train.trainer(workspace, dataset)

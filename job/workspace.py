@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,8 +111,15 @@ class Workspace:
         report: dict[str, Any] = json.loads(self.output.read(rundir.DONE))
         return report
 
-    def write_config(self, versions: dict[str, str]) -> None:
-        """Saves the resolved config with the run, the versions in its head."""
+    def begin(self, versions: dict[str, str]) -> None:
+        """Saves the resolved config with a new run, the versions in its head; goes on with one that has it.
+
+        What a new run finds in its local folder is left over from an output that is no more, and not taken up.
+        """
+        if self.output.stat(rundir.CONFIG) is not None:
+            return
+        for name in (rundir.CHECKPOINTS, rundir.LOGS, rundir.EXPORT):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         head = "".join(f"# {name}: {version}\n" for name, version in versions.items())
         self.write(rundir.CONFIG, head + configs.to_yaml(self.config))
 

@@ -72,8 +72,10 @@ def crop_boxes(randoms: Any, *, stored_px: int, image_px: int, flip: bool, crop_
 
 
 def _corners(start: Any, side: Any, *, stored_px: int, image_px: int) -> tuple[Any, Any]:
-    """First and last sample of a box, in the op's unit: it counts from the centre of the first pixel (0) to that of
-    the last (1), so that a box of the whole image with as many samples as pixels is exactly the image.
+    """Returns the first and last sample of a box in the op's unit.
+
+    It counts from the centre of the first pixel (0) to that of the last (1), so that a box of the whole image with as
+    many samples as pixels is exactly the image.
     """
     half_sample = side * stored_px / image_px / 2
     first = start * stored_px - 0.5 + half_sample

@@ -28,7 +28,7 @@ from job.dataset.summary import Summary, summarise
 OnProgress = Callable[[str, int, int], None]
 """(what is done: "unpack" or "survey", done, total): bytes and images."""
 
-_FORM: Final = 1
+_FORM: Final = 2
 """Raise it when survey or pack would come out differently for the same input."""
 
 

@@ -3,9 +3,11 @@
 The dataset is packed with Pillow, so the exported model has to see what Pillow makes of an image. `tf.image.resize`
 with antialias is the same filter in another arithmetic: Pillow rounds to 8 bits between its two passes and its
 weights are whole numbers of 2^-22. On photographs of 224 px resized to 160 px, a sixth of the numbers came out one
-level off, and probabilities of a MobileNetV2 up to 0.17. Here they are equal, rows first and then columns. (From version
-13 on Pillow itself takes the columns first where the height shrinks much more than the width; asked for one pass
-after the other, `image.resize((w, image.height)).resize((w, h))`, every version does the same.)
+level off, and probabilities of a MobileNetV2 up to 0.17. Here they are equal, rows first and then columns.
+
+From version 13 on Pillow itself takes the columns first where the height shrinks much more than the width
+(pull request 9549). Asked for one pass after the other, every version does the same:
+`image.resize((w, image.height)).resize((w, h))`.
 
 Source: Pillow, src/libImaging/Resample.c, precompute_coeffs and ImagingResampleHorizontal_8bpc: the arithmetic.
 """

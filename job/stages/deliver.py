@@ -81,6 +81,7 @@ def prove(workspace: Workspace, dataset: Dataset, trainer: Study, exported: Path
             expected_scores=np.exp(log_probabilities(logits / choice.temperature)),
             pixels=np.asarray(trainer.views.plain(dataset.pixels.gather(golden))).astype(np.uint8),
             tolerance=proof.tolerance_for(trainer.compute_dtype, on_gpu=trainer.distribution.has_gpu),
+            classes=dataset.classes,
         )
     workspace.console.info(
         f"Proven: a fresh process gives the same on {found.num_examples} original files (largest difference of a "

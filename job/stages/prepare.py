@@ -39,6 +39,7 @@ def survey(workspace: Workspace, local_path: Path, *, pack: bool = True) -> Data
             pack=pack,
             local_images=local_images,
         )
+        hook(len(found.rows), len(found.rows))
     workspace.timings.num_images["survey"] = len(found.rows)
     counts = ", ".join(f"{name} {count}" for name, count in found.summary.splits.items())
     workspace.console.info(

@@ -18,7 +18,6 @@ from job.training.features import FeatureCache
 from job.training.study import Study
 from job.training.telemetry import Telemetry
 from job.training.views import Views
-from job.versions import versions
 from job.workspace import Workspace
 
 FORWARD_FACTOR = 2
@@ -54,7 +53,6 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
             seed=config.train.seed,
             policy=policy,
         )
-    workspace.write_config(versions())
     telemetry = Telemetry(workspace.logs_dir, config.telemetry, writes=distribution.is_chief)
     telemetry.text("config", f"```yaml\n{configs.to_yaml(config)}\n```")
     telemetry.text("recipe", "\n".join(f"* {line}" for line in recipes.describe(recipe)))

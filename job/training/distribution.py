@@ -6,6 +6,7 @@ batch does not divide evenly, shares are padded with examples of weight 0, so sh
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -100,16 +101,14 @@ def make(config: TrainConfig) -> Distribution:
     name = config.strategy
     gpus = tf.config.list_physical_devices("GPU")
     if name == "auto":
-        if num_workers() > 1:
-            name = "multi_worker"
-        else:
-            name = "mirrored" if (config.replicas or len(gpus)) > 1 else "single"
+        is_mirrored = (config.replicas or len(gpus)) > 1
+        name = "multi_worker" if num_workers() > 1 else "mirrored" if is_mirrored else "single"
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if name == "single":
         return Distribution(tf.distribute.get_strategy(), name, num_replicas=1, num_local=1)
     if name == "mirrored":
-        strategy = tf.distribute.MirroredStrategy(_devices(config.replicas, num_gpus=len(gpus)))
+        strategy = _mirrored(_devices(config.replicas, num_gpus=len(gpus)))
         num = strategy.num_replicas_in_sync
         return Distribution(strategy, name, num_replicas=num, num_local=num)
     if num_workers() < 2:
@@ -158,7 +157,17 @@ def _cluster() -> dict[str, Any]:
         ) from error
 
 
-def _devices(replicas: int | None, *, num_gpus: int) -> list[str] | None:
+@functools.cache
+def _mirrored(devices: tuple[str, ...] | None) -> Any:
+    """Returns the one strategy of a process for these devices.
+
+    A second one would number its collective operations from the start again, and TensorFlow 2.21 refuses a number
+    that it knows with another shape ("Shape mismatch in the collective instance").
+    """
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def _devices(replicas: int | None, *, num_gpus: int) -> tuple[str, ...] | None:
     """Returns the devices of a mirrored strategy; None means all GPUs."""
     if replicas is None:
         return None
@@ -168,17 +177,18 @@ def _devices(replicas: int | None, *, num_gpus: int) -> list[str] | None:
                 f"train.replicas is {replicas}, but {num_gpus} GPU(s) are visible.",
                 next_step=f"Set train.replicas to at most {num_gpus}, or leave it out to use all.",
             )
-        return [f"GPU:{number}" for number in range(replicas)]
+        return tuple(f"GPU:{number}" for number in range(replicas))
     cpu = tf.config.list_physical_devices("CPU")[0]
     wanted = [tf.config.LogicalDeviceConfiguration() for _ in range(replicas)]
     if len(tf.config.get_logical_device_configuration(cpu) or [None]) < replicas:
         tf.config.set_logical_device_configuration(cpu, wanted)
-    return [f"CPU:{number}" for number in range(replicas)]
+    return tuple(f"CPU:{number}" for number in range(replicas))
 
 
 def policy(config: TrainConfig) -> str:
-    """Returns the Keras dtype policy: mixed_bfloat16 where every GPU computes in bfloat16 (compute capability
-    8.0: Ampere) and the config says auto; float32 on CPUs.
+    """Returns the Keras dtype policy; "auto" is mixed_bfloat16 where every GPU computes in it, else float32.
+
+    Source: NVIDIA's CUDA C++ guide, bfloat16 from compute capability 8.0 (Ampere) on.
     """
     if config.precision == "auto":
         gpus = tf.config.list_physical_devices("GPU")

@@ -146,8 +146,9 @@ class Study:
         return Trained(PROBE, 0, weights, pooled.plain(self._val) @ found.kernel + found.bias)
 
     def _plain_features(self, cut: Cut) -> Features:
-        """Returns the plain view of training and validation images at a cut, by way of the cut that the
-        fine-tuning will ask for: one forward pass serves both.
+        """Returns the plain view of training and validation images at a cut.
+
+        By way of the cut that the fine-tuning will ask for: one forward pass serves both.
         """
         lower = next((self._cut(phase) for phase in self.recipe.phases if phase.unfreeze), None)
         for name, at in (("trunk", lower), ("features", cut)):
@@ -240,9 +241,7 @@ class Study:
         return top, plain.plain, cached
 
     def _snapshot(self, net: Any) -> Weights:
-        """Returns the values of everything that `net` may have changed: its trainable variables, and the statistics
-        of a BatchNorm that trains.
-        """
+        """Returns the values of all that `net` may have changed, the statistics of a trained BatchNorm included."""
         changed = [variable for layer in net.layers if layer.trainable for variable in layer.variables]
         return {self._position[id(v)]: v.numpy() for v in changed if id(v) in self._position}
 

@@ -110,7 +110,7 @@ class Telemetry:
         self._writer.flush()
 
     def profile(self, step: int) -> None:
-        """Starts or stops the profiler as `telemetry.profile_steps` says; called before each step of the fine-tuning."""
+        """Starts or stops the profiler as `telemetry.profile_steps` says; called before each fine-tuning step."""
         if self._config.profile_steps is None or not self._writes:
             return
         first, last = self._config.profile_steps

@@ -79,11 +79,15 @@ class ObjectStore:
         """`http://127.0.0.1:PORT`: what STORAGE_EMULATOR_HOST or `api_endpoint` wants. Valid inside `with`."""
         return f"http://{self._address[0]}:{self._address[1]}"
 
-    def put(self, bucket: str, name: str, data: bytes, *, content_type: str = "") -> int:
-        """Stores an object, in a new bucket where there is none; returns its generation."""
+    def make_bucket(self, bucket: str) -> None:
+        """Makes a bucket; one that is there already is fine."""
         with self._contents.lock:
             if bucket not in self._contents.buckets:
                 self._contents.create_bucket(bucket)
+
+    def put(self, bucket: str, name: str, data: bytes, *, content_type: str = "") -> int:
+        """Stores an object, in a new bucket where there is none; returns its generation."""
+        self.make_bucket(bucket)
         kind = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
         return self._contents.put(bucket, name, data, settings={"contentType": kind}).generation
 

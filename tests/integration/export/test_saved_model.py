@@ -46,11 +46,6 @@ def test_the_temperature_is_inside(export_dir: Path, model: keras.Model, kit: An
     assert np.abs(found["scores"].numpy() - kit.evaluated(model, pixels, temperature=1.0)).max() > 0.01
 
 
-def test_an_empty_batch_gives_empty_answers(export_dir: Path) -> None:
-    serve = tf.saved_model.load(str(export_dir)).signatures["serving_default"]
-    assert serve(image_bytes=tf.constant([], tf.string))["scores"].shape == (0, 3)
-
-
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_models_of_mixed_precision_keep_their_numbers(policy: str, kit: Any, tmp_path: Path) -> None:
     model = kit.tiny(policy)

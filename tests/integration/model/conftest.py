@@ -27,7 +27,8 @@ def live(pixels: np.ndarray) -> Callable[..., Any]:
     def build(name: str, **changes: Any) -> Any:
         row = backbones.get(name)
         px = max(PX, row.min_px)
-        settings = {"weights": "none", "image_px": px, "num_classes": 3, "dropout": 0.5, "seed": 1} | changes
+        settings: dict[str, Any] = {"weights": "none", "image_px": px, "num_classes": 3, "dropout": 0.5, "seed": 1}
+        settings |= changes
         model = classifier.build(row, **settings)
         _calibrate(model, np.resize(pixels, (4, px, px, 3)))
         head = model.get_layer("logits")

@@ -100,7 +100,7 @@ def test_lambda_layers_are_refused(tmp_path: Path) -> None:
     assert "safe mode" in str(error.value)
 
 
-class Custom(keras.layers.Layer):
+class Custom(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     def call(self, inputs: Any) -> Any:
         return inputs * 2
 

@@ -148,7 +148,7 @@ def test_efficientnet_from_a_file_equals_the_imagenet_one_of_keras(
 def test_statistics_adapted_by_the_user_are_kept(tmp_path: Path) -> None:
     row = backbones.get("efficientnet_b0")
     theirs = weights.construct(row, 64)
-    adapted = [np.float32([0.1, 0.2, 0.3]), np.float32([0.4, 0.5, 0.6]), np.int32(0)]
+    adapted = [np.array([0.1, 0.2, 0.3], np.float32), np.array([0.4, 0.5, 0.6], np.float32), np.int32(0)]
     next(layer for layer in theirs.layers if isinstance(layer, keras.layers.Normalization)).set_weights(adapted)
     path = _save_keras(theirs, tmp_path / "a.weights.h5")
     ours = classifier.build(row, weights=path, image_px=64, num_classes=2, dropout=0.0, seed=0)
