@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from job.errors import StoppedError
+from job.errors import JobError, StoppedError
 
 MARGIN_S = 3.0
 """Seconds before the end of the grace period at which the watchdog leaves."""
@@ -30,6 +30,12 @@ class Stop:
         self._leave = leave
         self._asked = threading.Event()
         self._finished = threading.Event()
+        self._error: JobError | None = None
+
+    @property
+    def may_write(self) -> bool:
+        """Whether the run's folder is still this job's to write to."""
+        return self._error is None
 
     @property
     def requested(self) -> bool:
@@ -46,8 +52,15 @@ class Stop:
             self._asked.set()
             threading.Thread(target=self._watch, name="grace", daemon=True).start()
 
+    def give_up(self, error: JobError) -> None:
+        """As `request`, for a job that must not write any more: `check` raises `error`."""
+        self._error = error
+        self.request()
+
     def check(self, stage: str) -> None:
         """Raises StoppedError when the job was asked to stop; called where a stage can be left."""
+        if self._error is not None:
+            raise self._error
         if self.requested:
             raise StoppedError(
                 f"Stopped by a signal during {stage}; finished work is kept.",

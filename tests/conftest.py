@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Tests give the same result on a machine with a GPU; a GPU's own tests set this themselves.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # google-cloud-storage would ask every bucket for metadata that only traces use.
 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+
+# The same examples every time, and no test of time: the machine may be busy.
+settings.register_profile("project", derandomize=True, deadline=None)
+settings.load_profile("project")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -7,9 +7,9 @@ and in the JSON Schema.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -27,6 +27,15 @@ class SplitConfig(Section):
     """Share used to choose the winner; also taken from train where the data brings only train and test."""
     test: Fraction = 0.1
     """Share used once, for the report."""
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"train, validation and test must sum to 1, and sum to {total:g}")
+        if not self.train or not self.validation:
+            raise ValueError("train and validation must be above 0: one trains, the other chooses the winner")
+        return self
 
 
 class DataConfig(Section):
@@ -49,6 +58,12 @@ class DataConfig(Section):
     """Images larger than this are quarantined as too large."""
     pack_gb: Annotated[float, Field(ge=0.0)] = 50.0
     """Disk for decoded images, gigabytes; a larger dataset is decoded on the fly."""
+
+    @model_validator(mode="after")
+    def _stored_covers_image(self) -> Self:
+        if self.stored_px is not None and self.image_px is not None and self.stored_px < self.image_px:
+            raise ValueError(f"stored_px ({self.stored_px}) must be at least image_px ({self.image_px})")
+        return self
 
 
 class ModelConfig(Section):
@@ -158,6 +173,12 @@ class TelemetryConfig(Section):
     """Seconds between uploads of the TensorBoard logs."""
     profile_steps: tuple[int, int] | None = None
     """First and last step of the fine-tuning that the profiler records."""
+
+    @model_validator(mode="after")
+    def _profiles_a_range(self) -> Self:
+        if self.profile_steps is not None and not 0 <= self.profile_steps[0] <= self.profile_steps[1]:
+            raise ValueError(f"profile_steps must be [first, last] with 0 <= first <= last, not {self.profile_steps}")
+        return self
 
 
 class EvaluateConfig(Section):

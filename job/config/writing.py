@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -11,12 +11,13 @@ from job.config.settings import Config, Section
 
 def to_yaml(config: Config) -> str:
     """Returns the config as plain YAML that `load` reads back to the same config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    # In ASCII: PyYAML writes some line breaks of Unicode (U+0085) in a way that it reads back as spaces.
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def annotated_yaml() -> str:
     """Returns the defaults as YAML, the meaning of each key in a comment above it."""
-    return "\n".join(_annotate(Config(), indent=0)) + "\n"
+    return "\n".join(_annotate(Config(), indent=0)).lstrip() + "\n"
 
 
 def _annotate(section: Section, *, indent: int) -> list[str]:
@@ -29,13 +30,19 @@ def _annotate(section: Section, *, indent: int) -> list[str]:
             continue
         if field.description:
             lines.append(f"{pad}# {field.description}")
-        choices = get_args(field.annotation)
-        if choices and all(isinstance(choice, str) for choice in choices):
+        if choices := _choices(field.annotation):
             lines.append(f"{pad}# One of: {', '.join(choices)}.")
         lines.append(
             f"{pad}{name}: {'null' if value is None else yaml.safe_dump(value).strip().removesuffix('...').strip()}"
         )
     return lines
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """Returns the words of a Literal, also of one that may be None."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next((get_args(each) for each in get_args(annotation) if get_origin(each) is Literal), ())
 
 
 def schema() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from job import rundir
 from job.dataset.decode import serves_alike
 from job.dataset.example import Split, Verdict
 from job.dataset.prepare import Dataset
-from job.errors import RequirementError
+from job.errors import RequirementError, TemporaryError
 from job.evaluation import pages
 from job.evaluation import report as reports
 from job.evaluation.calibration import log_probabilities
@@ -39,7 +39,12 @@ MAX_NAMED = 50
 def lease(workspace: Workspace) -> Lease:
     """Returns the context in which this job alone writes to the output."""
     workspace.folder.mkdir(parents=True, exist_ok=True)
-    return Lease(workspace.output, on_lost=workspace.stop.request)
+    lost = TemporaryError(
+        f"Another job took over {workspace.output.uri}: this one could not renew its lease in time, and stops without "
+        "writing again.",
+        next_step="Leave the other job alone, or stop it and start this one again.",
+    )
+    return Lease(workspace.output, on_lost=lambda: workspace.stop.give_up(lost))
 
 
 def logs(workspace: Workspace) -> Mirror:
@@ -167,6 +172,7 @@ def _card(workspace: Workspace, trainer: Study, facts: RunReport) -> str:
 
 def finish(workspace: Workspace, content: dict[str, Any]) -> None:
     """Writes the done marker: from here on the run is finished."""
+    workspace.stop.check("push")
     workspace.write(rundir.DONE, json.dumps(content, indent=2))
 
 

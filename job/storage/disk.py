@@ -109,12 +109,29 @@ def write_durably(to: Path, data: bytes) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Holds a folder's lock; others wait, in this process and in all others that share the disk.
 
-    The lock file stays: removing it would let two processes hold "the" lock. A lock on the folder itself
-    would leave no file, but NFS grants locks only on files open for writing (flock(2), "NFS details").
+    The lock file is removed by its holder; whoever waited for it finds that its name is gone or is another file's
+    by now, and asks again. A lock on the folder itself would need no file, but NFS grants locks only on files open
+    for writing (flock(2), "NFS details").
     """
-    with (folder / _LOCK_NAME).open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    path = folder / _LOCK_NAME
+    while True:
+        with path.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_named(lock.fileno(), path):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one under its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def touch_after(path: Path, previous_ns: int) -> None:

@@ -14,12 +14,16 @@ from job.storage.store import Store
 def _file(uri: str, host: str, path: str) -> Store:
     from job.storage.local import LocalStore
 
+    return LocalStore(uri, _file_path(uri, host, path))
+
+
+def _file_path(uri: str, host: str, path: str) -> Path:
     if host not in ("", "localhost"):
         raise ConfigError(
             f"the URI {uri!r} names the host {host!r}; a file:// URI has three slashes",
             next_step=f"Write file:///{host}/{path} or the plain path.",
         )
-    return LocalStore(uri, Path("/" + unquote(path)))
+    return Path("/" + unquote(path))
 
 
 def _gs(uri: str, bucket: str, prefix: str) -> Store:
@@ -80,6 +84,18 @@ def is_remote(uri: str) -> bool:
         ConfigError: Unknown scheme.
     """
     return _parse(uri)[0] not in ("", "file")
+
+
+def local_path(uri: str) -> Path | None:
+    """Returns the path of what lies on this machine (a plain path or file://), None for what is remote.
+
+    Raises:
+        ConfigError: Unknown scheme, or a file:// URI of another host.
+    """
+    scheme, host, path = _parse(uri)
+    if not scheme:
+        return Path(uri).expanduser()
+    return _file_path(uri, host, path) if scheme == "file" else None
 
 
 def join(uri: str, *parts: str) -> str:

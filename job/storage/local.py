@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -95,13 +96,12 @@ class LocalStore:
 
     def delete(self, name: str) -> None:
         target = self._path(name)
-        with disk.border(self._full(name), self._root):
-            if target.parent.is_dir():
-                with disk.locked(target.parent):
-                    target.unlink(missing_ok=True)
+        with disk.border(self._full(name), self._root), contextlib.suppress(NotADirectoryError):
+            target.unlink(missing_ok=True)
 
     def _commit(self, temp: Path, target: Path, name: str, if_version: str | None) -> ObjectInfo:
-        with disk.locked(target.parent):
+        # Only a condition needs the lock, at the root: other folders hold what the user asked for and nothing else.
+        with contextlib.nullcontext() if if_version is None else disk.locked(self._root if name else target.parent):
             there = self.stat(name)
             if if_version is not None and (there.version if there else ABSENT) != if_version:
                 raise VersionConflictError(

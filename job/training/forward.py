@@ -27,7 +27,7 @@ class Forward:
     ) -> None:
         self._distribution = distribution
         self._batch = batch
-        self._run = tf.function(lambda inputs, randoms: distribution.run(function, (inputs, randoms)))
+        self._run = tf.function(lambda inputs, randoms: distribution.run(function, (inputs, randoms)), autograph=False)
 
     def __call__(
         self,

@@ -19,7 +19,7 @@ from job.interruption import Stop
 from job.training.checkpoint import Checkpoints, trackable
 from job.training.progress import Progress, Trained, Weights
 from job.training.recipe import Phase
-from job.training.step import TrainStep
+from job.training.step import NOT_FINITE, TrainStep
 from job.training.telemetry import Meter, Telemetry
 
 NUM_NAMED_IMAGES = 8
@@ -53,11 +53,7 @@ class Task:
 
 
 class Loop:
-    """Runs one phase after another on one set of checkpoints.
-
-    Args:
-        any_worker_stops: Whether a stop on any worker stops all: it costs fetching a number each step.
-    """
+    """Runs one phase after another on one set of checkpoints."""
 
     def __init__(
         self,
@@ -97,7 +93,8 @@ class Loop:
         for batch in self._batches(task, meter):
             if phase.name == "finetune":
                 self._telemetry.profile(progress.step)
-            results = task.train_step(batch)
+            with self._refusing(batch, task):
+                results = task.train_step(batch)
             meter.step(len(batch.indices))
             progress.step += 1
             progress.total_steps += 1
@@ -118,15 +115,15 @@ class Loop:
                     break
             if self._stop.requested or self._is_save_due(saved_s):
                 self._figures(results, batch, task)
-                self._checkpoints.save(progress, state)
-                saved_s = self._clock()
+                if self._stop.may_write:
+                    self._checkpoints.save(progress, state)
+                    saved_s = self._clock()
                 if self._stop.requested:
                     self._checkpoints.wait()
                     self._stop.check(f"{phase.name}, step {progress.step} of {phase.num_steps} (saved)")
         self._telemetry.stop_profiler()
         progress.end()
         self._checkpoints.save(progress, None)
-        bar.update(1, 1)
 
     def _batches(self, task: Task, meter: Meter) -> Iterator[Batch]:
         batches = task.feed.batches(self._progress.step, task.phase.num_steps)
@@ -153,10 +150,20 @@ class Loop:
         )
 
     def _figures(self, results: dict[str, Any], batch: Batch, task: Task) -> dict[str, float]:
-        """Fetches the step's numbers: here an error of the running graph comes to light."""
-        try:
+        """Fetches the step's numbers: on a GPU an error of the running graph comes to light here."""
+        with self._refusing(batch, task):
             figures = {name: float(value) for name, value in results.items()}
+        learning_rate = task.optimizer.learning_rate
+        return {**figures, "learning_rate": float(learning_rate)}
+
+    @contextmanager
+    def _refusing(self, batch: Batch, task: Task) -> Iterator[None]:
+        """Turns the step's refusal of a number that is not finite into an error that names the images."""
+        try:
+            yield
         except tf.errors.InvalidArgumentError as error:
+            if NOT_FINITE not in error.message:
+                raise
             names = task.names(batch.indices[:NUM_NAMED_IMAGES])
             raise DivergedError(
                 f"The training diverged: {error.message.splitlines()[0]} at or before step {self._progress.step} of "
@@ -164,8 +171,6 @@ class Loop:
                 next_step=f"Lower train.{task.phase.name}.learning_rate ({task.phase.learning_rate:.2g}), or set "
                 "train.precision=float32.",
             ) from error
-        learning_rate = task.optimizer.learning_rate
-        return {**figures, "learning_rate": float(learning_rate)}
 
     def _is_save_due(self, saved_s: float) -> bool:
         steps = self._config.every_steps

@@ -23,6 +23,10 @@ Prepare = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]]
 """(inputs, partners, targets, partner targets, randoms) → (what the net takes, targets float32 [b, K])."""
 
 
+NOT_FINITE = "not finite"
+"""Begins the message of a refused step."""
+
+
 def as_is(inputs: Any, partners: Any, targets: Any, partner_targets: Any, randoms: Any) -> tuple[Any, Any]:
     """The preparation of cached features: nothing is left to do."""
     return inputs, targets
@@ -65,8 +69,10 @@ class TrainStep:
         self._clip_norm = clip_norm
         self._accumulate = accumulate
         self._is_float16 = is_float16
-        self._forward_backward = tf.function(self._micro_batch, jit_compile=True) if xla else self._micro_batch
-        self._run = tf.function(self._on_all_replicas)
+        self._forward_backward = (
+            tf.function(self._micro_batch, autograph=False, jit_compile=True) if xla else self._micro_batch
+        )
+        self._run = tf.function(self._on_all_replicas, autograph=False)
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
         """Trains on one batch.
@@ -111,7 +117,7 @@ class TrainStep:
         # Float16 gradients overflow now and then; Keras's loss scaling skips such a step.
         watched = loss if self._is_float16 else loss + norm
         check = tf.debugging.Assert(
-            tf.math.is_finite(watched), ["not finite: loss", loss / count, "gradient norm", norm]
+            tf.math.is_finite(watched), [f"{NOT_FINITE}: loss", loss / count, "gradient norm", norm]
         )
         with tf.control_dependencies([check]):
             gradients = [tf.identity(gradient) for gradient in gradients]

@@ -27,7 +27,7 @@ from job.training.loop import Loop, Task
 from job.training.progress import Progress, Trained, Weights
 from job.training.recipe import Phase, Recipe
 from job.training.step import TrainStep, as_is
-from job.training.telemetry import Telemetry
+from job.training.telemetry import NUM_SAMPLE_IMAGES, Telemetry
 from job.training.views import Views
 from job.workspace import Workspace
 
@@ -174,12 +174,20 @@ class Study:
         cut = self._cut(phase)
         freezing.freeze(self.model, cut, batchnorm=phase.batchnorm)
         task = self._task(phase, cut)
+        self._show_augmented(task.feed)
         num_images = (phase.num_steps - progress.step) * self.recipe.batch
         with (
             self.workspace.timings.stage(phase.name, num_images=num_images),
             self.workspace.bar(phase.name, unit="images") as bar,
         ):
             loop.run(task, bar)
+
+    def _show_augmented(self, feed: Feed) -> None:
+        """Writes the first training images, as augmentation changes them, to TensorBoard."""
+        indices, _ = feed.indices(0)
+        shown = indices[:NUM_SAMPLE_IMAGES]
+        images = self.views.augmented(self.dataset.pixels.gather(shown), self.views.randoms(1)(shown))
+        self.telemetry.images("augmented", np.asarray(images).round().astype(np.uint8))
 
     def _task(self, phase: Phase, cut: Cut) -> Task:
         with self.workspace.timings.stage("features"):

@@ -1,0 +1,112 @@
+"""Bars on a terminal, one JSON line an event elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from job.console import QUIET_S, JsonConsole, TerminalConsole, console
+from job.errors import TemporaryError
+from job.status import EVERY_S, Status
+from job.timings import Timings
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_console_fits_its_stream() -> None:
+    assert isinstance(console(Terminal()), TerminalConsole)
+    assert isinstance(console(io.StringIO()), JsonConsole)
+
+
+def test_an_event_is_one_json_line_with_severity_and_message() -> None:
+    stream = io.StringIO()
+    out = JsonConsole(stream)
+    out.info("größer\nals 3", images=3)
+    out.warn("careful")
+    out.error("over")
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event["severity"] for event in events] == ["INFO", "WARNING", "ERROR"]
+    assert events[0]["message"] == "größer\nals 3"
+    assert events[0]["images"] == 3
+
+
+def test_a_log_hears_of_progress_now_and_then_and_of_the_end() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with JsonConsole(stream, clock=clock).bar("pull", unit="objects") as bar:
+        bar.update(1, 100)
+        clock.now = QUIET_S
+        bar.update(50, 100, loss=0.5)
+        bar.update(51, 100)
+        clock.now = 2 * QUIET_S - 0.1
+        bar.update(100, 100)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event["done"] for event in events] == [50, 100]
+    assert events[0]["eta_s"] == pytest.approx(QUIET_S)
+    assert events[0]["per_second"] == pytest.approx(5.0)
+    assert events[0]["loss"] == 0.5
+
+
+def test_a_stage_without_progress_says_nothing() -> None:
+    stream = io.StringIO()
+    with JsonConsole(stream).bar("features", unit="images"):
+        pass
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_shows_bars_and_plain_lines() -> None:
+    stream = Terminal()
+    out = TerminalConsole(stream)
+    out.info("[not markup]")
+    out.warn("careful")
+    out.error("over")
+    with out.bar("survey", unit="images") as bar:
+        bar.update(3, 3, loss=0.25)
+    text = stream.getvalue()
+    for part in ("[not markup]", "careful", "over", "survey", "3/3", "loss 0.25"):
+        assert part in text
+
+
+def test_status_is_written_at_most_every_so_often_and_never_stops_the_job() -> None:
+    written: list[dict[str, object]] = []
+    stream, clock = io.StringIO(), Clock()
+    status = Status(JsonConsole(stream), written.append, clock=clock)
+    with status.bar("head", unit="images") as bar:
+        bar.update(1, 10)
+        bar.update(2, 10)
+        clock.now += EVERY_S
+        bar.update(5, 10)
+    assert [one["done"] for one in written] == [1, 5]
+    assert written[1]["eta_s"] == pytest.approx(EVERY_S)
+
+    def away(facts: dict[str, object]) -> None:
+        raise TemporaryError("the bucket is away")
+
+    Status(JsonConsole(stream), away, clock=clock).note({"stage": "head"})
+    assert "the bucket is away" in stream.getvalue()
+
+
+def test_a_nested_stage_counts_for_itself_alone() -> None:
+    clock = Clock()
+    timings = Timings(clock)
+    with timings.stage("outer", num_images=4):
+        clock.now += 1
+        with timings.stage("inner"):
+            clock.now += 10
+        clock.now += 2
+    with timings.stage("outer", num_images=2):
+        clock.now += 1
+    assert timings.seconds == {"outer": 4, "inner": 10}
+    assert timings.num_images == {"outer": 6, "inner": 0}

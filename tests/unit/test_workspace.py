@@ -1,0 +1,110 @@
+"""A run is a folder, and re-running it is always safe."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from job import config as configs
+from job import rundir
+from job.console import JsonConsole
+from job.errors import ConfigError, StoppedError, UsageError
+from job.interruption import Stop
+from job.platforms import Platform
+from job.workspace import Workspace, absolute, slug
+
+
+def _open(tmp_path: Path, *overrides: str, platform: Platform | None = None) -> Workspace:
+    settings = [f"data.uri={tmp_path}/data", f"output={tmp_path}/run", f"work_dir={tmp_path}/work", *overrides]
+    config = configs.load(None, settings)
+    return Workspace.open(config, platform or Platform("laptop"), JsonConsole(io.StringIO()), Stop())
+
+
+def test_a_new_run_has_no_report(tmp_path: Path) -> None:
+    assert _open(tmp_path).finished_report() is None
+
+
+def test_a_finished_run_is_read_not_run(tmp_path: Path) -> None:
+    workspace = _open(tmp_path)
+    workspace.begin({"finetune-job": "0"})
+    workspace.write(rundir.DONE, json.dumps({"accepted": True}))
+    assert _open(tmp_path).finished_report() == {"accepted": True}
+
+
+def test_another_config_on_the_same_output_is_refused_with_the_difference(tmp_path: Path) -> None:
+    _open(tmp_path).begin({"finetune-job": "0"})
+    with pytest.raises(ConfigError, match=r"train\.seed: 0 there, 7 now") as error:
+        _open(tmp_path, "train.seed=7").finished_report()
+    assert error.value.exit_code == 78
+    assert "another --output" in error.value.next_step
+
+
+def test_what_changes_no_result_may_change(tmp_path: Path) -> None:
+    _open(tmp_path).begin({"finetune-job": "0"})
+    changed = _open(tmp_path, "checkpoint.every_s=5", "telemetry.every_steps=1", "require.accuracy=0.5")
+    assert changed.finished_report() is None
+
+
+def test_a_new_run_takes_nothing_from_an_old_local_folder(tmp_path: Path) -> None:
+    workspace = _open(tmp_path)
+    left_over = workspace.folder / rundir.CHECKPOINTS / "00000010-1"
+    left_over.mkdir(parents=True)
+    workspace.begin({"finetune-job": "0"})
+    assert not left_over.exists()
+    left_over.mkdir(parents=True)
+    _open(tmp_path).begin({"finetune-job": "0"})
+    assert left_over.exists()
+
+
+def test_the_platform_fills_in_what_is_open(tmp_path: Path) -> None:
+    config = configs.load(None, [f"work_dir={tmp_path}"])
+    platform = Platform("vertex", data_uri="gs://b/data", output_uri="gs://b/out")
+    stop = Stop()
+    workspace = Workspace.open(config, platform, JsonConsole(io.StringIO()), stop)
+    assert (workspace.config.data.uri, workspace.config.output) == ("gs://b/data", "gs://b/out")
+
+
+@pytest.mark.parametrize(("missing", "given"), [("data", "output"), ("output", "data.uri")])
+def test_without_data_or_output_the_usage_is_shown(missing: str, given: str, tmp_path: Path) -> None:
+    config = configs.load(None, [f"{given}={tmp_path}"])
+    with pytest.raises(UsageError, match=f"does not know its {missing}") as error:
+        Workspace.open(config, Platform("laptop"), JsonConsole(io.StringIO()), Stop())
+    assert error.value.exit_code == 2
+    assert f"--{missing} URI" in error.value.next_step
+
+
+def test_different_uris_have_different_folders() -> None:
+    assert slug("gs://a/photos") != slug("gs://b/photos")
+    assert slug("gs://a/photos").startswith("photos-")
+
+
+def test_only_local_paths_are_made_absolute() -> None:
+    assert absolute("gs://a/b") == "gs://a/b"
+    assert Path(absolute("runs/1")).is_absolute()
+
+
+def test_a_stage_is_left_when_the_job_was_asked_to_stop(tmp_path: Path) -> None:
+    workspace = _open(tmp_path)
+    workspace.stop.request()
+    with workspace.bar("pull", unit="objects") as bar, pytest.raises(StoppedError, match="during pull"):
+        workspace.watched(bar, "pull")(1, 2)
+    workspace.stop.finish()
+
+
+def test_the_watchdog_leaves_with_143_before_the_grace_period_ends() -> None:
+    import threading
+
+    left = threading.Event()
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        left.set()
+
+    stop = Stop(grace_s=0.0, leave=leave)
+    stop.request()
+    assert left.wait(30)
+    assert codes == [143]
