@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from job.config import Config
 from job.console import Console
 from job.errors import JobError
@@ -26,12 +28,18 @@ def check(config: Config, platform: Platform, console: Console, stop: Stop, *, w
         console.info(f"Config: fine. {row.name}, {row.million_parameters:.1f} M parameters, at {px} px.")
     if not with_data:
         return
-    workspace = Workspace.open(config, platform, console, stop)
+    workspace = Workspace.open(config, platform, console, stop, is_run=False)
+    if workspace.finished_report() is not None:
+        console.info(f"Output: {workspace.output.uri} holds the finished run of this config; `train` shows its report.")
     _check_output(workspace)
     console.info(f"Output: {workspace.output.uri} can be written to.")
     # Only here, as the survey's room is reached by way of the model's, which imports Keras.
-    from job.stages import prepare
+    from job.stages import backbone, prepare
 
+    backbone.resolve(workspace)
+    weights = backbone.pretrained(workspace)
+    if isinstance(weights, Path):
+        console.info(f"Weights: {config.model.weights} is there, {weights.stat().st_size / 1e6:.1f} MB.")
     path = prepare.pull(workspace)
     found = prepare.survey(workspace, path, pack=False)
     for name in found.classes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from job import __version__
-from job.errors import JobError
+from job.errors import AccessError, JobError
 
 app = typer.Typer(
     name="finetune",
@@ -20,14 +21,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    # \b keeps Click from joining the lines.
+    epilog="\b\nExamples:\n  finetune train --data ./photos --output ./runs/1\n  finetune demo",
 )
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Argument(metavar="[CONFIG.yaml]", help="Settings; `finetune config` prints all.", show_default=False),
+    typer.Argument(metavar="CONFIG.yaml", help="Settings, see `finetune config`.", show_default=False),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Changes one setting; may be repeated.")
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one setting; may be repeated.")
 ]
 Data = Annotated[
     str | None, typer.Option(metavar="URI", help="Labelled images: a path, gs://, s3:// or az://.", show_default=False)
@@ -101,6 +104,10 @@ def check(
     from job.platforms import recognise
 
     settings = _config(config, data, output, overrides)
+    if not no_data:
+        from job.quiet import import_tensorflow
+
+        import_tensorflow()
     stop = Stop()
     stop.install()
     run_check(settings, recognise(os.environ), console(), stop, with_data=not no_data)
@@ -173,7 +180,7 @@ def show_config(
 @app.command(epilog=_examples("finetune demo", "finetune demo --folder ./demo"))
 def demo(
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep the results here.", show_default="a new temporary folder")
+        Path | None, typer.Option(metavar="DIR", help="Keep the results here.", show_default="./runs/demo")
     ] = None,
 ) -> None:
     """Run the whole job on this machine, against an object store of its own, on generated images."""
@@ -200,11 +207,8 @@ def _version(
 def _config(path: Path | None, data: str | None, output: str | None, overrides: list[str] | None) -> Any:
     from job import config as configs
 
-    changes = list(overrides or [])
-    # As JSON: a path may hold what YAML would read as something else.
-    changes += [f"data.uri={json.dumps(data)}"] if data else []
-    changes += [f"output={json.dumps(output)}"] if output else []
-    return configs.load(path, changes)
+    given = {"data.uri": data, "output": output}
+    return configs.load(path, overrides or (), values={key: uri for key, uri in given.items() if uri is not None})
 
 
 def main() -> None:
@@ -213,20 +217,25 @@ def main() -> None:
         app()
     except JobError as error:
         _fail(error)
-    except KeyboardInterrupt:
-        sys.exit(143)
+    except OSError as error:
+        # Caches are written by NumPy and Pillow, whose errors know nothing of the job's.
+        from job.storage import disk
+
+        where = Path(error.filename or ".")
+        failure = disk.translate(error, str(where), where)
+        # A full disk or a missing right is the user's to change; anything else is a fault of ours: show where.
+        if not disk.is_no_space(error) and not isinstance(failure, AccessError):
+            raise
+        _fail(failure)
 
 
 def _fail(error: JobError) -> None:
-    """Says on stderr why the job ends, as text for people or one JSON line for machines, and exits."""
-    if sys.stderr.isatty() or sys.stdout.isatty():
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        event = {
-            "severity": "ERROR",
-            "message": str(error),
-            "error": type(error).__name__,
-            "exit_code": error.exit_code,
-        }
-        print(json.dumps(event, ensure_ascii=False), file=sys.stderr)
+    """Says on stderr, and where the platform shows it, why the job ends, and exits."""
+    from job.console import console
+    from job.platforms import recognise
+
+    console(sys.stderr).error(str(error), error=type(error).__name__, exit_code=error.exit_code)
+    if path := recognise(os.environ).failure_path:
+        with contextlib.suppress(OSError):
+            path.write_text(f"{error}\n", encoding="utf-8")
     sys.exit(error.exit_code)

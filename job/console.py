@@ -25,6 +25,33 @@ QUIET_S = 10.0
 """Seconds between two progress lines of one stage in a log."""
 
 
+class Pace:
+    """How fast a stage goes, from its first report on.
+
+    What was done before that took its time to start up, or was done by an earlier run that this one continues.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._marks = [(clock(), 0)]
+
+    def report(self, done: int) -> None:
+        """Notes that `done` units are finished by now."""
+        self._marks = [*self._marks[:2], (self._clock(), done)]
+
+    def per_second(self) -> float:
+        """Returns units a second; 0 where nothing can be said yet."""
+        if len(self._marks) == 1:
+            return 0.0
+        (first_s, first), (last_s, last) = self._marks[-2:]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    def eta_s(self, total: int) -> float | None:
+        """Returns the seconds left of `total` units, or None where nothing can be said yet."""
+        rate = self.per_second()
+        return round((total - self._marks[-1][1]) / rate, 1) if rate > 0 else None
+
+
 class Console(Protocol):
     """Where the job's events go."""
 
@@ -88,11 +115,12 @@ class JsonConsole:
 
 
 class _JsonBar:
-    """Says at most once every QUIET_S how far a stage is, and at its end how long it took."""
+    """Says at most once every QUIET_S how far a stage is, and at its end how far it came and how long it took."""
 
     def __init__(self, console: JsonConsole, stage: str, unit: str, clock: Callable[[], float]) -> None:
         self._console, self._stage, self._unit, self._clock = console, stage, unit, clock
-        self._start = self._said = clock()
+        self._start_s = self._said_s = clock()
+        self._pace = Pace(clock)
         self._done = self._total = 0
         self._fields: dict[str, Any] = {}
 
@@ -103,25 +131,25 @@ class _JsonBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._total:
-            self._say()
+            seconds = self._clock() - self._start_s
+            self._say(f"in {seconds:.1f} s", seconds=round(seconds, 1))
 
     def update(self, done: int, total: int, **fields: Any) -> None:
         self._done, self._total, self._fields = done, total, fields
-        if self._clock() - self._said >= QUIET_S:
-            self._said = self._clock()
-            self._say()
+        self._pace.report(done)
+        if self._clock() - self._said_s >= QUIET_S:
+            self._said_s = self._clock()
+            rate, eta_s = self._pace.per_second(), self._pace.eta_s(total)
+            left = "" if eta_s is None else f", {eta_s:.0f} s left"
+            self._say(f"{rate:.1f} {self._unit}/s{left}", per_second=round(rate, 1), eta_s=eta_s)
 
-    def _say(self) -> None:
-        seconds = max(self._clock() - self._start, 1e-6)
-        rate = self._done / seconds
-        left_s = (self._total - self._done) / rate if rate else None
+    def _say(self, pace: str, **figures: Any) -> None:
         self._console.info(
-            f"{self._stage}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s",
+            f"{self._stage}: {self._done}/{self._total} {self._unit}, {pace}",
             stage=self._stage,
             done=self._done,
             total=self._total,
-            per_second=round(rate, 1),
-            eta_s=None if left_s is None else round(left_s, 1),
+            **figures,
             **self._fields,
         )
 

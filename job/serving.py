@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from job.export.inference import Classifier, Image
 from job.interruption import Stop
 from job.platforms import recognise
 from job.stages import prepare
-from job.storage import at, is_remote, join, transfer
+from job.storage import at, is_remote, join, local_path, split, transfer
 from job.workspace import Workspace, slug, work_root
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -42,12 +43,12 @@ def predict(model_uri: str, uris: Sequence[str], *, output: str | None, top: int
             best = "  ".join(f"{name} {score:.1%}" for name, score in zip(one.classes, one.scores, strict=True))
             print(f"{one.uri}: {best or one.error}")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / output.rsplit("/", 1)[-1] if is_remote(output) else Path(output)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, name = split(output)
+        path = local_path(output) or Path(scratch) / name
         num_fine, num_bad = predictions.write(found, path, top=top)
         if is_remote(output):
-            parent, _, name = output.rpartition("/")
-            at(parent).upload(path, name)
+            at(folder).upload(path, name)
     print(f"{num_fine} images classified, {num_bad} could not be read: {output}")
 
 
@@ -58,9 +59,9 @@ def evaluate(model_uri: str, data_uri: str, *, as_json: bool) -> None:
         InputMissingError: When there is no model or no data.
         DatasetError: When a class is unknown to the model, or no image can be read.
     """
-    settings = configs.load(None, [f"data.uri={json.dumps(data_uri)}", 'output="unused"'])
-    out = console()
-    workspace = Workspace.open(settings, recognise(os.environ), out, Stop())
+    # The output is a name for the cache; nothing is written to it.
+    settings = configs.load(values={"data.uri": data_uri, "output": "evaluate"})
+    workspace = Workspace.open(settings, recognise(os.environ), console(sys.stderr), Stop(), is_run=False)
     path = prepare.pull(workspace)
     examples = layouts.read(path, work_dir=workspace.cache_dir)
     reader = layouts.reader(path, work_dir=workspace.cache_dir, local=prepare.pull_named_images(workspace, path))
@@ -75,9 +76,7 @@ def evaluate(model_uri: str, data_uri: str, *, as_json: bool) -> None:
     print(f"accuracy {scores.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}) on {scores.num_images} images")
     print(f"top-{scores.k} {scores.top_k_accuracy:.4f}, log loss {scores.log_loss:.4f}, macro F1 {scores.macro_f1:.4f}")
     for name, one in zip(classifier.classes, scores.per_class, strict=True):
-        print(
-            f"  {name:<24} precision {one.precision:.3f}  recall {one.recall:.3f}  F1 {one.f1:.3f}  {one.support} images"
-        )
+        print(f"  {name:<24} precision {one.precision:.3f}  recall {one.recall:.3f} F1 {one.f1:.3f} ({one.support})")
     for error in found.errors:
         print(f"  not read: {error.uri}: {error.error}")
 
@@ -93,8 +92,8 @@ def load(model_uri: str) -> Classifier:
             f"There is no exported model at {model_uri}, and none at {uri}.",
             next_step="Give the output of a finished run, or its export/1.",
         )
-    if not is_remote(uri):
-        return inference.load(Path(uri))
+    if (path := local_path(uri)) is not None:
+        return inference.load(path)
     folder = work_root(configs.Config()) / "models" / slug(uri)
     transfer.pull(at(uri), folder)
     return inference.load(folder)
@@ -102,14 +101,11 @@ def load(model_uri: str) -> Classifier:
 
 def _images(uri: str) -> Iterator[Image]:
     """Yields the images at a URI: itself, or everything in its folder that is named like an image."""
-    if not is_remote(uri) and Path(uri).is_file():
-        yield Image(uri, Path(uri).read_bytes)
-        return
-    if is_remote(uri) and at(uri).stat("") is not None:
-        parent, _, name = uri.rpartition("/")
-        yield Image(uri, functools.partial(at(parent).read, name))
-        return
     store = at(uri)
+    if store.stat("") is not None:
+        folder, name = split(uri)
+        yield Image(uri, functools.partial(at(folder).read, name))
+        return
     found: Iterable[str] = [info.name for info in store.list() if info.name.lower().endswith(IMAGE_EXTENSIONS)]
     if not found:
         raise InputMissingError(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from job.console import Bar, Console
+from job.console import Bar, Console, Pace
 from job.errors import JobError
 
 EVERY_S = 15.0
@@ -47,12 +47,11 @@ class Status:
 
 class _StatusBar:
     def __init__(self, bar: Bar, status: Status, stage: str, unit: str, clock: Callable[[], float]) -> None:
-        self._bar, self._status, self._stage, self._unit, self._clock = bar, status, stage, unit, clock
-        self._start = clock()
+        self._bar, self._status, self._stage, self._unit = bar, status, stage, unit
+        self._pace = Pace(clock)
 
     def __enter__(self) -> Self:
         self._bar.__enter__()
-        self._start = self._clock()
         return self
 
     def __exit__(
@@ -62,8 +61,6 @@ class _StatusBar:
 
     def update(self, done: int, total: int, **fields: Any) -> None:
         self._bar.update(done, total, **fields)
-        passed_s = self._clock() - self._start
-        eta_s = round(passed_s * (total - done) / done, 1) if done else None
-        self._status.note(
-            {"stage": self._stage, "done": done, "total": total, "unit": self._unit, "eta_s": eta_s, **fields}
-        )
+        self._pace.report(done)
+        facts = {"stage": self._stage, "done": done, "total": total, "unit": self._unit}
+        self._status.note({**facts, "eta_s": self._pace.eta_s(total), **fields})

@@ -24,7 +24,7 @@ from job.errors import ConfigError, UsageError
 from job.interruption import Stop
 from job.platforms import Platform
 from job.status import Status
-from job.storage import Store, at, transfer
+from job.storage import Store, at, local_path, transfer
 from job.timings import Timings
 
 _FREE_TO_CHANGE = ("work_dir", "output", "checkpoint.", "telemetry.", "require.")
@@ -40,6 +40,7 @@ class Workspace:
         output: The run's folder, wherever it is.
         folder: Its local counterpart, with the same names.
         data_dir: Where a remote dataset is kept; shared by runs on the same data.
+        is_run: Whether `status.json` is written; a check or an evaluation is no run.
     """
 
     config: Config
@@ -49,13 +50,16 @@ class Workspace:
     output: Store
     folder: Path
     data_dir: Path
+    is_run: bool = True
     timings: Timings = field(default_factory=Timings)
 
     def __post_init__(self) -> None:
-        self.status = Status(self.console, lambda facts: self.write(rundir.STATUS, json.dumps(facts)))
+        self.status = Status(self.console, self._write_status)
 
     @classmethod
-    def open(cls, config: Config, platform: Platform, console: Console, stop: Stop) -> Workspace:
+    def open(
+        cls, config: Config, platform: Platform, console: Console, stop: Stop, *, is_run: bool = True
+    ) -> Workspace:
         """Returns the workspace of a config; creates nothing yet.
 
         Raises:
@@ -73,6 +77,7 @@ class Workspace:
             output=at(config.output),
             folder=root / "runs" / slug(config.output),
             data_dir=root / "datasets" / slug(config.data.uri),
+            is_run=is_run,
         )
 
     @property
@@ -105,7 +110,8 @@ class Workspace:
         """
         if self.output.stat(rundir.CONFIG) is not None:
             text = self.output.read(rundir.CONFIG).decode()
-            self._check_same(configs.validate(configs.parse(text, name=f"{self.output.uri}/{rundir.CONFIG}")))
+            name = f"{self.output.uri}/{rundir.CONFIG}"
+            self._check_same(configs.validate(configs.parse(text, name=name), name=name))
         if self.output.stat(rundir.DONE) is None:
             return None
         report: dict[str, Any] = json.loads(self.output.read(rundir.DONE))
@@ -133,6 +139,10 @@ class Workspace:
     def publish(self, name: str) -> None:
         """Copies a folder of the run to its output."""
         transfer.push(self.folder / name, self.output, prefix=name)
+
+    def _write_status(self, facts: dict[str, Any]) -> None:
+        if self.is_run:
+            self.write(rundir.STATUS, json.dumps(facts))
 
     def _check_same(self, other: Config) -> None:
         mine, theirs = _flat(self.config.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
@@ -168,15 +178,23 @@ def filled_in(config: Config, platform: Platform) -> Config:
 
 
 def absolute(uri: str) -> str:
-    """Returns a local path made absolute; a URI with a scheme stays as it is."""
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+    """Returns a plain absolute path for what lies on this machine, a URI as it is; neither ends in a slash."""
+    path = local_path(uri)
+    return uri.rstrip("/") if path is None else str(path.absolute())
 
 
 def work_root(config: Config) -> Path:
     """Returns the folder for downloads and caches."""
     if config.work_dir:
         return Path(config.work_dir).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "finetune-job"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "finetune-job"
+    except RuntimeError as error:  # a container's user may have no home
+        raise UsageError(
+            "There is no folder for downloads and caches: work_dir and XDG_CACHE_HOME are not set, and this user "
+            "has no home.",
+            next_step="Set work_dir in the config, or XDG_CACHE_HOME, to a folder with space.",
+        ) from error
 
 
 def slug(uri: str) -> str:

@@ -33,8 +33,6 @@ class SplitConfig(Section):
         total = self.train + self.validation + self.test
         if abs(total - 1.0) > 1e-6:
             raise ValueError(f"train, validation and test must sum to 1, and sum to {total:g}")
-        if not self.train or not self.validation:
-            raise ValueError("train and validation must be above 0: one trains, the other chooses the winner")
         return self
 
 

@@ -38,7 +38,7 @@ def _dent(rng: np.random.Generator, scene: Scene, x: Field, y: Field, on_part: F
     reach = np.hypot(u / radius, v / (radius * rng.uniform(0.6, 1.0)))
     reach += 0.12 * drawing.noise(rng, x.shape[0], 5)
     bowl = np.exp(-(np.maximum(reach, 0) ** rng.uniform(2, 4)))
-    scene.surface.height -= (rng.uniform(0.4, 0.65) * radius * bowl * on_part).astype(np.float32)
+    scene.surface.height -= (rng.uniform(0.5, 0.75) * radius * bowl * on_part).astype(np.float32)
 
 
 def _hole(rng: np.random.Generator, scene: Scene, x: Field, y: Field, on_part: Field) -> None:
@@ -65,20 +65,20 @@ def _scratch(rng: np.random.Generator, scene: Scene, x: Field, y: Field, on_part
             -0.5 * length * math.sin(turn) + aside * math.cos(turn),
         )
         line = drawing.wander(rng, start, heading_rad=turn, length=length, steps=3, bend=0.06)
-        mask = drawing.coverage(drawing.stroke(x, y, line) - rng.uniform(0.01, 0.022)) * on_part
+        mask = drawing.coverage(drawing.stroke(x, y, line) - rng.uniform(0.012, 0.022)) * on_part
         scene.surface.paint(bared, mask * rng.uniform(0.65, 1.0))
         scene.surface.height -= rng.uniform(0.002, 0.01) * mask
 
 
 def _stain(rng: np.random.Generator, scene: Scene, x: Field, y: Field, on_part: Field) -> None:
     inks = ((0.55, 0.35, 0.15), (0.35, 0.3, 0.2), (0.4, 0.45, 0.5), (0.6, 0.25, 0.12), (0.3, 0.4, 0.3))
-    ink = np.asarray(inks[int(rng.integers(len(inks)))], np.float32) * np.float32(rng.uniform(1.1, 1.4))
+    ink = np.asarray(inks[int(rng.integers(len(inks)))], np.float32) * np.float32(rng.uniform(1.0, 1.3))
     radius = rng.uniform(0.32, 0.52)
     outline = 0.4 * radius * drawing.noise(rng, x.shape[0], int(rng.integers(5, 9)), octaves=3)
     distance = np.hypot(x, y * rng.uniform(0.8, 1.4)) - radius + outline
-    mask = drawing.coverage(distance, soft=rng.uniform(0.03, 0.2)) * on_part
+    mask = drawing.coverage(distance, soft=rng.uniform(0.02, 0.1)) * on_part
     rim = np.exp(-((distance / 0.03) ** 2)) * rng.uniform(0, 0.4) * on_part  # where a drop dries last
-    scene.surface.tint(ink, np.clip(mask * rng.uniform(0.55, 0.95) + rim, 0, 1).astype(np.float32))
+    scene.surface.tint(ink, np.clip(mask * rng.uniform(0.7, 1.0) + rim, 0, 1).astype(np.float32))
     scene.surface.gloss *= 1 - 0.6 * mask
 
 

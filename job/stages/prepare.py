@@ -9,12 +9,17 @@ from job import rundir
 from job.dataset import layouts, prepare
 from job.dataset.prepare import Dataset
 from job.stages import backbone
-from job.storage import at, is_remote, transfer
-from job.workspace import Workspace
+from job.storage import at, local_path, split, transfer
+from job.workspace import Workspace, slug
 
 
 def dataset(workspace: Workspace) -> Dataset:
-    """Returns the dataset, and publishes `dataset.csv`."""
+    """Returns the dataset, and publishes `dataset.csv`.
+
+    Backbone and weights are looked at first: a wrong name should cost seconds.
+    """
+    backbone.resolve(workspace)
+    backbone.pretrained(workspace)
     found = survey(workspace, pull(workspace))
     found.write_csv(workspace.folder / rundir.DATASET)
     workspace.output.upload(workspace.folder / rundir.DATASET, rundir.DATASET)
@@ -57,22 +62,28 @@ def pull(workspace: Workspace) -> Path:
     """Returns the local path of the data: where it is, or the copy of a remote folder or file."""
     uri = workspace.config.data.uri
     assert uri is not None
-    if not is_remote(uri):
-        return Path(uri)
-    folder, _, name = uri.rstrip("/").rpartition("/")
+    if (path := local_path(uri)) is not None:
+        return path
     # A URI may name one file (an archive, a manifest, a shard) as well as a folder.
-    is_file = at(uri).stat("") is not None
-    store = at(folder) if is_file else at(uri)
+    if at(uri).stat("") is None:
+        _pull(workspace, uri, None)
+        return workspace.data_dir
+    folder, name = split(uri)
+    _pull(workspace, folder, [name])
+    path = workspace.data_dir / name
+    if beside := layouts.images_beside(path, workspace.config.data.layout, work_dir=workspace.cache_dir):
+        _pull(workspace, folder, [name, *beside])
+    return path
+
+
+def _pull(workspace: Workspace, uri: str, names: list[str] | None) -> None:
     with workspace.timings.stage("pull"), workspace.bar("pull", unit="objects") as bar:
-        pulled = transfer.pull(
-            store, workspace.data_dir, names=[name] if is_file else None, progress=workspace.watched(bar, "pull")
-        )
+        pulled = transfer.pull(at(uri), workspace.data_dir, names=names, progress=workspace.watched(bar, "pull"))
     workspace.console.info(
         f"Pulled {pulled.num_objects} objects, {pulled.num_bytes / 1e6:.1f} MB, {pulled.num_fetched} of them now.",
         objects=pulled.num_objects,
         bytes=pulled.num_bytes,
     )
-    return workspace.data_dir / name if is_file else workspace.data_dir
 
 
 def pull_named_images(workspace: Workspace, local_path: Path) -> dict[str, Path]:
@@ -80,14 +91,14 @@ def pull_named_images(workspace: Workspace, local_path: Path) -> dict[str, Path]
     uris = layouts.remote_images(local_path, workspace.config.data.layout, work_dir=workspace.cache_dir)
     by_folder: dict[str, list[str]] = defaultdict(list)
     for uri in uris:
-        folder, _, name = uri.rpartition("/")
+        folder, name = split(uri)
         by_folder[folder].append(name)
     local: dict[str, Path] = {}
     if by_folder:
         with workspace.timings.stage("pull"), workspace.bar("pull", unit="images") as bar:
             hook = workspace.watched(bar, "pull")
             for folder, names in by_folder.items():
-                to_dir = workspace.data_dir.parent / "images" / folder.replace("://", "-").replace("/", "-")
+                to_dir = workspace.data_dir.parent / "images" / slug(folder)
                 transfer.pull(at(folder), to_dir, names=names)
                 local |= {f"{folder}/{name}": to_dir / name for name in names}
                 hook(len(local), len(uris))

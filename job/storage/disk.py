@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from job.errors import AccessError, DatasetError, InputMissingError, JobError, TemporaryError
+from job.errors import AccessError, ConfigError, DatasetError, InputMissingError, JobError, TemporaryError
 from job.storage.names import RESERVED_PREFIX
 
 _LOCK_NAME = f"{RESERVED_PREFIX}lock"
@@ -42,13 +42,22 @@ def translate(error: OSError, uri: str, where: Path) -> JobError:
         )
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return InputMissingError(f"{uri} does not exist ({reason})", next_step="Check the spelling of the path.")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_no_space(error):
         return no_space(f"the disk is full while writing {uri} ({reason})", where)
     if error.errno == errno.ENAMETOOLONG:
         return DatasetError(f"the name of {uri} is too long for this disk", next_step="Rename it.")
+    if error.errno == errno.EEXIST:
+        return ConfigError(
+            f"{uri} cannot be made: there is a file where a folder is expected", next_step="Choose another path."
+        )
     if error.errno == errno.EISDIR:
         return DatasetError(f"{uri} is a folder where a file is expected", next_step="Check the path.")
     return TemporaryError(f"{uri} cannot be used: {reason}", next_step="Check the disk, then start the job again.")
+
+
+def is_no_space(error: OSError) -> bool:
+    """Whether a disk, a quota or a limit on the size of files is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def no_space(message: str, path: Path) -> TemporaryError:

@@ -97,6 +97,40 @@ def test_to_yaml_reads_back_the_same(seed: int, rate: float, uri: str) -> None:
     assert config.validate(config.parse(config.to_yaml(loaded), name="config.yaml")) == loaded
 
 
+def test_values_are_taken_as_they_are() -> None:
+    uri = "s3://bucket/é: #1 😀\udcff"
+    assert config.load(None, ["output=3: 4"], values={"output": uri}).output == uri
+
+
+def test_a_misspelt_choice_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"train\.preset: .*received 'fats'\. Did you mean 'fast'\?"):
+        config.load(None, ["train.preset=fats"])
+
+
+def test_a_value_in_place_of_a_section_is_refused_with_its_keys() -> None:
+    with pytest.raises(ConfigError, match=r"data\.split: is a section, with the keys train, validation, test"):
+        config.load(None, ["data.split=0.8"])
+
+
+def test_a_config_that_may_not_be_read_or_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"output: \xff")
+    with pytest.raises(ConfigError, match=r"latin\.yaml"):
+        config.load(tmp_path / "latin.yaml")
+
+
+def test_the_profiler_wants_a_range() -> None:
+    assert config.load(None, ["telemetry.profile_steps=[2, 5]"]).telemetry.profile_steps == (2, 5)
+    with pytest.raises(ConfigError, match="first <= last"):
+        config.load(None, ["telemetry.profile_steps=[5, 2]"])
+
+
+def test_choices_stand_above_their_key() -> None:
+    lines = [line.strip() for line in config.annotated_yaml().splitlines()]
+    assert lines[lines.index("optimizer: null") - 1] == "# One of: adamw, adam, sgd."
+
+
 def test_the_schema_knows_every_section() -> None:
     schema = config.schema()
     assert set(schema["properties"]) == set(Config.model_fields)

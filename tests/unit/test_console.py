@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from job.console import QUIET_S, JsonConsole, TerminalConsole, console
+from job.console import QUIET_S, JsonConsole, Pace, TerminalConsole, console
 from job.errors import TemporaryError
 from job.status import EVERY_S, Status
 from job.timings import Timings
@@ -54,9 +54,43 @@ def test_a_log_hears_of_progress_now_and_then_and_of_the_end() -> None:
         bar.update(100, 100)
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event["done"] for event in events] == [50, 100]
-    assert events[0]["eta_s"] == pytest.approx(QUIET_S)
-    assert events[0]["per_second"] == pytest.approx(5.0)
+    assert events[0]["eta_s"] == pytest.approx(50 / 4.9, abs=0.1)
+    assert events[0]["per_second"] == pytest.approx(4.9)
+    assert events[1]["seconds"] == pytest.approx(2 * QUIET_S - 0.1)
     assert events[0]["loss"] == 0.5
+    assert events[0]["message"] == "pull: 50/100 objects, 4.9 objects/s, 10 s left"
+    assert events[1]["message"] == "pull: 100/100 objects, in 19.9 s"
+
+
+def test_a_stage_that_ends_early_shows_where_it_stopped() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with JsonConsole(stream, clock=clock).bar("head", unit="images") as bar:
+        bar.update(640, 4000)
+        clock.now = 2.0
+    (event,) = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert event["message"] == "head: 640/4000 images, in 2.0 s"
+    assert "eta_s" not in event
+
+
+def test_what_an_earlier_run_did_is_not_taken_for_speed() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    assert pace.per_second() == 0.0
+    assert pace.eta_s(1000) is None
+    clock.now = 1.0
+    pace.report(900)
+    clock.now = 3.0
+    pace.report(920)
+    assert pace.per_second() == 10.0
+    assert pace.eta_s(1000) == 8.0
+
+
+def test_a_failing_stage_says_nothing_of_an_end() -> None:
+    stream = io.StringIO()
+    with pytest.raises(TemporaryError), JsonConsole(stream).bar("pull", unit="objects") as bar:
+        bar.update(1, 2)
+        raise TemporaryError("the bucket is away")
+    assert stream.getvalue() == ""
 
 
 def test_a_stage_without_progress_says_nothing() -> None:
@@ -89,7 +123,7 @@ def test_status_is_written_at_most_every_so_often_and_never_stops_the_job() -> N
         clock.now += EVERY_S
         bar.update(5, 10)
     assert [one["done"] for one in written] == [1, 5]
-    assert written[1]["eta_s"] == pytest.approx(EVERY_S)
+    assert written[1]["eta_s"] == pytest.approx(EVERY_S * 5 / 4, abs=0.05)
 
     def away(facts: dict[str, object]) -> None:
         raise TemporaryError("the bucket is away")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from job import rundir
 from job.errors import LeaseHeldError
-from job.lease import Lease
+from job.lease import Lease, machine
 from job.storage import Store, at
 
 
@@ -20,8 +19,8 @@ def store(tmp_path: Path) -> Store:
     return at(str(tmp_path / "run"))
 
 
-def _held_by(store: Store, holder: str, until: float) -> None:
-    store.write(rundir.LEASE, json.dumps({"holder": holder, "until": until}).encode())
+def _held_by(store: Store, holder: str, until: float, **facts: object) -> None:
+    store.write(rundir.LEASE, json.dumps({"holder": holder, "until": until, **facts}).encode())
 
 
 def test_the_second_job_is_refused_with_who_and_until(store: Store) -> None:
@@ -45,7 +44,7 @@ def test_an_expired_lease_is_taken_over_and_given_back(store: Store) -> None:
 def test_a_dead_process_of_this_machine_does_not_hold_it(store: Store) -> None:
     with Path("/proc/sys/kernel/pid_max").open() as file:
         nobody = int(file.read()) + 1
-    _held_by(store, f"{socket.gethostname()}:{nobody}", until=1e12)
+    _held_by(store, f"here:{nobody}", until=1e12, machine=machine(), pid=nobody, process="0")
     with Lease(store, on_lost=lambda: None) as lease:
         assert not lease.is_lost
 

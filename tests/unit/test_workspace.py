@@ -14,7 +14,7 @@ from job.console import JsonConsole
 from job.errors import ConfigError, StoppedError, UsageError
 from job.interruption import Stop
 from job.platforms import Platform
-from job.workspace import Workspace, absolute, slug
+from job.workspace import Workspace, absolute, slug, work_root
 
 
 def _open(tmp_path: Path, *overrides: str, platform: Platform | None = None) -> Workspace:
@@ -84,6 +84,33 @@ def test_different_uris_have_different_folders() -> None:
 def test_only_local_paths_are_made_absolute() -> None:
     assert absolute("gs://a/b") == "gs://a/b"
     assert Path(absolute("runs/1")).is_absolute()
+    assert absolute("file:///data/my%20photos/") == "/data/my photos"
+    assert absolute("gs://a/b/") == "gs://a/b"
+
+
+def test_a_check_writes_no_status(tmp_path: Path) -> None:
+    for is_run in (False, True):
+        workspace = Workspace.open(
+            _open(tmp_path).config, Platform("laptop"), JsonConsole(io.StringIO()), Stop(), is_run=is_run
+        )
+        with workspace.bar("pull", unit="objects") as bar:
+            bar.update(1, 2)
+        assert (workspace.output.stat(rundir.STATUS) is not None) is is_run
+
+
+def test_a_config_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    workspace = _open(tmp_path)
+    workspace.output.write(rundir.CONFIG, b"train: {epochs: 3}")
+    with pytest.raises(ConfigError, match=r"run/config\.yaml has a fault:\n  train\.epochs: unknown key"):
+        workspace.finished_report()
+
+
+def test_a_user_without_a_home_is_asked_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 5)
+    with pytest.raises(UsageError, match="work_dir"):
+        work_root(configs.load())
 
 
 def test_a_stage_is_left_when_the_job_was_asked_to_stop(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "Layout",
     "Reader",
     "UnreadableRecordError",
+    "images_beside",
     "locate",
     "read",
     "reader",
@@ -114,6 +115,15 @@ def reader(path: Path, layout: str = "auto", *, work_dir: Path, local: Mapping[s
     """
     root, name = locate(path, layout, work_dir=work_dir)
     return LAYOUTS[name].reader(root, local or {})
+
+
+def images_beside(path: Path, layout: str = "auto", *, work_dir: Path) -> list[str]:
+    """Returns the images that a manifest, given as one file, names relative to itself; none for other files."""
+    root, name = locate(path, layout, work_dir=work_dir)
+    if name not in ("csv", "jsonl") or root != path:
+        return []
+    uris = (example.uri for example in read(root, name, work_dir=work_dir))
+    return [uri for uri in uris if not is_full_uri(uri) and not uri.startswith("file://")]
 
 
 def remote_images(path: Path, layout: str = "auto", *, work_dir: Path) -> list[str]:

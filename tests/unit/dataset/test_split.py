@@ -190,9 +190,9 @@ def test_what_cannot_be_split_is_said(rows: list[Row], message: str) -> None:
 def test_a_needed_split_without_a_share_is_a_config_error(name: str) -> None:
     rows = dataset(*[(str(n), f"class {n % 2}", None) for n in range(40)])
     with pytest.raises(ConfigError, match=rf"data\.split\.{name} is 0"):
-        split.assign(rows, SplitConfig(**{name: 0.0}), 0)
+        split.assign(rows, SplitConfig(**{"train": 0.9, "validation": 0.9, name: 0.0}), 0)
 
 
 def test_a_test_share_of_0_leaves_test_empty() -> None:
     rows = dataset(*[(str(n), f"class {n % 2}", None) for n in range(40)])
-    assert {row.split for row in split.assign(rows, SplitConfig(test=0.0), 0)} == {Split.TRAIN, Split.VALIDATION}
+    assert {row.split for row in split.assign(rows, SplitConfig(train=0.9, test=0.0), 0)} == {Split.TRAIN, Split.VALIDATION}

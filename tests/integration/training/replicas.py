@@ -1,0 +1,87 @@
+"""Trains a few steps on N virtual devices and prints the numbers as JSON; started by test_replicas.py.
+
+Virtual devices have to be made before TensorFlow starts, hence a process of its own for each N.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from job import config
+from job.dataset.feed import Feed
+from job.training import distribution, optimizer, recipe
+from job.training.recipe import Phase
+from job.training.step import TrainStep, as_is
+
+STEPS = 6
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    overrides = (
+        [] if settings["replicas"] == 1 else ["train.strategy=mirrored", f"train.replicas={settings['replicas']}"]
+    )
+    placed = distribution.make(config.load(None, ["train.deterministic=true", *overrides]).train)
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(37, 6)).astype(np.float32)
+    labels = rng.integers(0, 3, 37).astype(np.int32)
+    if settings.get("poison"):
+        features[settings["poison"]] = np.inf
+    with placed.strategy.scope():
+        inputs = keras.Input((6,))
+        hidden = keras.layers.Dense(8, activation="tanh")(inputs)
+        net = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+        groups = [net.layers[2].trainable_variables, net.layers[1].trainable_variables]
+        phase = Phase(
+            **{
+                **{field: getattr(_phase(), field) for field in Phase.__dataclass_fields__},
+                **settings.get("phase", {}),
+            }
+        )
+        opt = optimizer.build(phase, groups, is_float16=settings.get("is_float16", False))
+    variables = [variable for group in groups for variable in group]
+    step = TrainStep(
+        placed,
+        net,
+        opt,
+        variables,
+        prepare=as_is,
+        class_weights=np.array(settings.get("class_weights", [1, 1, 1]), np.float32),
+        label_smoothing=settings.get("label_smoothing", 0.0),
+        clip_norm=phase.clip_norm,
+        accumulate=settings.get("accumulate", 1),
+        xla=settings.get("xla", False),
+        is_float16=settings.get("is_float16", False),
+    )
+    feed = Feed(np.arange(37), labels, lambda indices, _: features[indices], batch=settings["batch"], seed=3)
+    found: dict[str, object] = {"losses": [], "batches": [], "first": [v.numpy().tolist() for v in variables]}
+    try:
+        for number in range(settings.get("steps", STEPS)):
+            batch = feed.batch(number)
+            results = step(batch)
+            found["losses"].append(float(results["loss"]))  # type: ignore[attr-defined]
+            found["batches"].append(batch.indices.tolist())  # type: ignore[attr-defined]
+    except tf.errors.InvalidArgumentError as error:
+        found["error"] = error.message
+    found["last"] = [v.numpy().tolist() for v in variables]
+    print(json.dumps(found))
+
+
+def _phase() -> Phase:
+    from job.model import backbones
+
+    settings = config.load(None, ["train.head.epochs=4", "train.head.learning_rate=0.05", "train.batch=8"])
+    return recipe.resolve(settings, backbones.get("mobilenet_v2"), num_train=37, num_classes=3).phases[0]
+
+
+if __name__ == "__main__":
+    main()
