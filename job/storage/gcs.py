@@ -213,7 +213,7 @@ class GcsStore:
         )
 
     def _info(self, blob: storage.Blob) -> ObjectInfo:
-        name = blob.name.removeprefix(self._prefix)
+        name = "" if blob.name == self._prefix.rstrip("/") else blob.name.removeprefix(self._prefix)
         crc32c = checksum.from_base64(blob.crc32c or "")
         return ObjectInfo(name, int(blob.size), str(blob.generation), crc32c, "crc32c" if crc32c else "")
 

@@ -148,9 +148,11 @@ def _cluster() -> dict[str, Any]:
     if not text:
         return {}
     try:
-        cluster: dict[str, Any] = json.loads(text).get("cluster", {})
+        cluster: dict[str, list[str]] = json.loads(text).get("cluster", {})
+        if not all(isinstance(addresses, list) for addresses in cluster.values()):
+            raise TypeError
         return cluster
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"TF_CONFIG is not the JSON that TensorFlow expects: {text!r}.",
             next_step='Set it to {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.',

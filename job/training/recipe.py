@@ -208,6 +208,12 @@ def _phase(
     num_steps = _steps(_budget(settings, preset, num_train), batch)
     epoch_steps = _steps(num_train, batch)
     optimizer = settings.optimizer or (backbone.finetune_optimizer if finetune else "adam")
+    if optimizer == "adam" and settings.weight_decay:
+        raise ConfigError(
+            f"train.{name}.weight_decay is {settings.weight_decay:g}, but Adam has none.",
+            next_step=f"Set train.{name}.optimizer=adamw, or leave the weight decay out.",
+        )
+    decay = settings.weight_decay if settings.weight_decay is not None else backbone.weight_decay
     warmup = settings.warmup if settings.warmup is not None else 0.05
     unfreeze = 0.0
     if finetune:
@@ -222,7 +228,7 @@ def _phase(
         learning_rate=settings.learning_rate
         or preset.learning_rate * _learning_rate(backbone, optimizer, batch, is_head=finetune is None),
         warmup_steps=min(max(round(warmup * num_steps), MIN_WARMUP_STEPS if warmup else 0), num_steps // 2),
-        weight_decay=settings.weight_decay if settings.weight_decay is not None else backbone.weight_decay,
+        weight_decay=0.0 if optimizer == "adam" else decay,
         layer_decay=settings.layer_decay or (backbone.layer_decay if finetune else 1.0),
         clip_norm=settings.clip_norm or 1.0,
         ema=settings.ema if settings.ema is not None else preset.ema,

@@ -156,7 +156,8 @@ class Study:
                 at is not None
                 and not at.is_input
                 and at.index <= cut.index
-                and self.cache.fits(at, num_examples=len(self._known), num_views=1)
+                # The features themselves are asked for whatever they take.
+                and (at is cut or self.cache.fits(at, num_examples=len(self._known), num_views=1))
             ):
                 with self.workspace.bar(name, unit="images") as bar:
                     found = self.cache.plain(at, self._known, on_progress=self.workspace.watched(bar, name))

@@ -87,9 +87,14 @@ def test_what_an_earlier_run_did_is_not_taken_for_speed() -> None:
 
 def test_a_failing_stage_says_nothing_of_an_end() -> None:
     stream = io.StringIO()
-    with pytest.raises(TemporaryError), JsonConsole(stream).bar("pull", unit="objects") as bar:
-        bar.update(1, 2)
-        raise TemporaryError("the bucket is away")
+
+    def pull() -> None:
+        with JsonConsole(stream).bar("pull", unit="objects") as bar:
+            bar.update(1, 2)
+            raise TemporaryError("the bucket is away")
+
+    with pytest.raises(TemporaryError):
+        pull()
     assert stream.getvalue() == ""
 
 
@@ -123,7 +128,7 @@ def test_status_is_written_at_most_every_so_often_and_never_stops_the_job() -> N
         clock.now += EVERY_S
         bar.update(5, 10)
     assert [one["done"] for one in written] == [1, 5]
-    assert written[1]["eta_s"] == pytest.approx(EVERY_S * 5 / 4, abs=0.05)
+    assert written[1]["eta_s"] == pytest.approx(EVERY_S * 5 / 4, abs=0.1)
 
     def away(facts: dict[str, object]) -> None:
         raise TemporaryError("the bucket is away")

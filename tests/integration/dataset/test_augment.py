@@ -1,6 +1,8 @@
-"""Random changes are pure functions of the image and the numbers handed in."""
+"""Random changes of images: exact where they should be, bounded, and pure functions of their numbers."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,87 +12,168 @@ import tensorflow as tf
 from job.dataset import augment
 from job.dataset.feed import NUM_RANDOMS, uniforms
 
-OFF = {"flip": False, "crop_scale": 1.0, "color": 0.0}
+B, S = 6, 16
+OFF: dict[str, Any] = {"image_px": S, "flip": False, "crop_scale": 1.0, "color": 0.0}
+_FLIP, _MIX, _WHICH = 0, 8, 11
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (6, 24, 24, 3)).astype(np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (B, S, S, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def randoms() -> np.ndarray:
-    return uniforms(0, np.zeros(6, np.int64), np.arange(6))
+def randoms(epoch: int = 0, indices: np.ndarray | None = None) -> np.ndarray:
+    indices = np.arange(B) if indices is None else indices
+    return uniforms(5, np.full(len(indices), epoch), indices)
 
 
-def _constant(value: float, num: int = 6) -> np.ndarray:
-    return np.full((num, NUM_RANDOMS), value, np.float32)
+def test_with_everything_off_a_view_is_the_image(images: np.ndarray) -> None:
+    np.testing.assert_array_equal(augment.view(images, randoms(), **OFF), images.astype(np.float32))
 
 
-def test_everything_off_changes_nothing(images: np.ndarray, randoms: np.ndarray) -> None:
-    assert np.array_equal(augment.view(images, randoms, image_px=24, **OFF).numpy(), images)
+@pytest.mark.parametrize("px", [16, 17, 33, 48])
+def test_a_flip_is_exact(px: int) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (B, px, px, 3), dtype=np.uint8)
+    numbers = randoms()
+    numbers[:, _FLIP] = [0.0, 0.49, 0.5, 0.99, 0.1, 0.9]
+    found = augment.view(images, numbers, **{**OFF, "image_px": px, "flip": True}).numpy()
+    mirrored = [True, True, False, False, True, False]
+    wanted = np.where(np.array(mirrored)[:, None, None, None], images[:, :, ::-1], images)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    np.testing.assert_array_equal(found.round(), wanted)
 
 
-def test_a_flip_is_exact_and_happens_below_a_half(images: np.ndarray) -> None:
-    flips = {**OFF, "flip": True}
-    assert np.array_equal(augment.view(images, _constant(0.49), image_px=24, **flips), images[:, :, ::-1])
-    assert np.array_equal(augment.view(images, _constant(0.5), image_px=24, **flips), images)
+def test_the_plain_view_is_the_exact_centre() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (B, 20, 20, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(augment.center(images, image_px=S), images[:, 2:18, 2:18])
 
 
-def test_the_middle_crop_of_a_larger_image_is_exact(images: np.ndarray) -> None:
-    found = augment.view(images, _constant(0.5), image_px=16, **OFF)
-    np.testing.assert_allclose(found, images[:, 4:20, 4:20], atol=1e-3)
-    assert np.array_equal(augment.center(images, image_px=16), images[:, 4:20, 4:20])
-
-
-def test_crops_keep_at_least_their_share_of_the_area() -> None:
-    randoms = uniforms(1, np.zeros(500, np.int64), np.arange(500))
-    boxes = augment.crop_boxes(randoms, stored_px=64, image_px=64, flip=False, crop_scale=0.4).numpy()
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    assert boxes.min() >= 0
-    assert boxes.max() <= 1
-    # The corners are pixel centres, a pixel less than the box.
-    assert area.min() > 0.4 * (63 / 64) ** 2 - 0.05
-    assert area.std() > 0.1
-
-
-def test_a_view_does_not_depend_on_the_rest_of_the_batch(images: np.ndarray, randoms: np.ndarray) -> None:
-    settings = {"image_px": 24, "flip": True, "crop_scale": 0.5, "color": 0.3, "magnitude": 7}
-    whole = augment.view(images, randoms, **settings).numpy()
-    part = augment.view(images[2:4], randoms[2:4], **settings).numpy()
-    np.testing.assert_allclose(whole[2:4], part, atol=1e-3)
-    assert np.abs(whole - images).mean() > 5
-    assert whole.min() >= 0
-    assert whole.max() <= 255
+def test_the_middle_window_of_a_larger_image_is_exact() -> None:
+    images = np.random.default_rng(2).integers(0, 256, (B, 24, 24, 3), dtype=np.uint8)
+    middle = np.full((B, NUM_RANDOMS), 0.5, np.float32)
+    found = augment.view(images, middle, **OFF).numpy()
+    np.testing.assert_allclose(found, images[:, 4:20, 4:20], atol=2e-3)
 
 
 def test_color_at_the_middle_changes_nothing(images: np.ndarray) -> None:
-    np.testing.assert_allclose(
-        augment.jitter(tf.cast(images, tf.float32), _constant(0.5), strength=0.5), images, atol=1e-2
-    )
+    middle = np.full((B, NUM_RANDOMS), 0.5, np.float32)
+    found = augment.jitter(images.astype(np.float32), middle, strength=0.5).numpy()
+    np.testing.assert_allclose(found, images, atol=1e-2)
 
 
-def test_randaugment_draws_the_identity_and_moves_otherwise(images: np.ndarray) -> None:
-    pixels = tf.cast(images, tf.float32)
-    assert np.array_equal(augment.randaugment(pixels, _constant(0.99)[:, :4], magnitude=9), images)
-    for draw in np.arange(0, 11) / 12 + 0.01:
-        moved = augment.randaugment(pixels, _constant(float(draw))[:, :4], magnitude=9)
-        assert np.abs(moved.numpy() - images).mean() > 0.5, draw
+def test_a_random_window_of_the_models_size_only_shifts() -> None:
+    rows, columns = np.meshgrid(np.arange(24.0), np.arange(24.0), indexing="ij")
+    ramp = np.stack([rows * 10, columns * 10, np.zeros_like(rows)], axis=2)[None].repeat(B, axis=0)
+    found = augment.view(ramp, randoms(), **OFF).numpy()
+    np.testing.assert_allclose(np.diff(found[..., 0], axis=1), 10.0, atol=1e-3)
+    np.testing.assert_allclose(np.diff(found[..., 1], axis=2), 10.0, atol=1e-3)
+    assert found[..., 0].min() >= -1e-3
+    assert found[..., 0].max() <= 230.001
 
 
-@pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
-def test_targets_are_mixed_as_the_pixels_are(mixup: float, cutmix: float) -> None:
-    ones, zeros = tf.ones((64, 16, 16, 3)), tf.zeros((64, 16, 16, 3))
-    first, second = tf.one_hot([0] * 64, 2), tf.one_hot([1] * 64, 2)
-    randoms = uniforms(0, np.zeros(64, np.int64), np.arange(64))
-    images, targets = augment.mix(ones, zeros, first, second, randoms, mixup=mixup, cutmix=cutmix)
-    np.testing.assert_allclose(targets.numpy().sum(axis=1), 1.0, atol=1e-6)
-    np.testing.assert_allclose(targets[:, 0], tf.reduce_mean(images, axis=[1, 2, 3]), atol=1e-5)
-    assert targets[:, 0].numpy().std() > 0.05
+@pytest.mark.parametrize("scale", [0.08, 0.5, 0.95])
+def test_a_crop_keeps_at_least_its_share_of_the_area_and_stays_inside(scale: float) -> None:
+    numbers = randoms(indices=np.arange(500))
+    boxes = augment.crop_boxes(numbers, stored_px=S, image_px=S, flip=True, crop_scale=scale).numpy()
+    # The op counts from the first sample to the last one: back to shares of the image.
+    sides = np.abs(boxes[:, 2:] - boxes[:, :2]) * (S - 1) / S / (1 - 1 / S)
+    area = sides[:, 0] * sides[:, 1]
+    ratio = sides[:, 1] / sides[:, 0]
+    assert ((boxes >= 0) & (boxes <= 1)).all()
+    assert area.max() <= 1.0 + 1e-5
+    # A side longer than the image is cut off at its border, at the widest ratio.
+    assert area.min() >= scale * (1 / np.sqrt(4 / 3) if scale > 0.7 else 1) - 1e-4
+    assert area.mean() == pytest.approx((scale + 1) / 2, abs=0.06)
+    # Corners at the border are clipped, by a rounding at most.
+    assert ratio.min() >= 3 / 4 - 5e-3
+    assert ratio.max() <= 4 / 3 + 5e-3
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
-def test_the_share_has_a_beta_distribution(alpha: float) -> None:
-    quantiles = np.linspace(0.05, 0.95, 19).astype(np.float32)
-    found = augment._beta(tf.constant(quantiles), alpha)
-    np.testing.assert_allclose(found, scipy.stats.beta(alpha, alpha).ppf(quantiles), atol=0.01)
+@pytest.mark.parametrize("settings", [{"flip": True}, {"crop_scale": 0.3}, {"color": 1.0}, {"magnitude": 10}])
+def test_every_change_keeps_to_0_up_to_255(settings: dict[str, Any], images: np.ndarray) -> None:
+    found = augment.view(images, randoms(), **{**OFF, **settings}).numpy()
+    assert found.dtype == np.float32
+    assert found.shape == (B, S, S, 3)
+    assert found.min() >= 0.0
+    assert found.max() <= 255.0
+    assert np.abs(found - images).max() > 1
+
+
+ALL: dict[str, Any] = {"image_px": S, "flip": True, "crop_scale": 0.4, "color": 0.3, "magnitude": 7}
+
+
+def test_a_view_depends_on_its_example_and_epoch_and_not_on_its_batch(images: np.ndarray) -> None:
+    whole = augment.view(images, randoms(), **ALL).numpy()
+    part = np.array([4, 1])
+    among_others = augment.view(images[part], randoms(indices=part), **ALL).numpy()
+    np.testing.assert_array_equal(among_others, whole[part])
+    np.testing.assert_array_equal(augment.view(images, randoms(), **ALL), whole)
+    assert np.abs(augment.view(images, randoms(epoch=1), **ALL).numpy() - whole).max() > 1
+
+
+def test_switching_one_change_off_leaves_the_others_as_they_were(images: np.ndarray) -> None:
+    cropped = augment.view(images, randoms(), **{**OFF, "crop_scale": 0.4}).numpy()
+    both = augment.view(images, randoms(), **{**OFF, "crop_scale": 0.4, "color": 0.3}).numpy()
+    np.testing.assert_array_equal(augment.jitter(cropped, randoms(), strength=0.3), both)
+
+
+def test_a_gray_picture_keeps_its_gray_under_saturation() -> None:
+    gray = np.full((B, S, S, 3), 100.0, np.float32)
+    found = augment.jitter(gray, randoms(), strength=0.5).numpy()
+    np.testing.assert_allclose(found[..., 0], found[..., 1], atol=1e-3)
+    np.testing.assert_allclose(found[..., 0], found[..., 2], atol=1e-3)
+
+
+def mixed(**alphas: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (mixed images, targets) of white images of class 0 with black ones of class 1."""
+    white, black = np.full((200, S, S, 3), 255.0, np.float32), np.zeros((200, S, S, 3), np.float32)
+    targets = np.eye(3, dtype=np.float32)[np.zeros(200, int)]
+    others = np.eye(3, dtype=np.float32)[np.ones(200, int)]
+    numbers = randoms(indices=np.arange(200))
+    found = augment.mix(white, black, targets, others, numbers, **{"mixup": 0.0, "cutmix": 0.0, **alphas})
+    return found[0].numpy(), found[1].numpy()
+
+
+@pytest.mark.parametrize("alphas", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_targets_sum_to_one_and_are_the_share_of_the_pixels(alphas: dict[str, float]) -> None:
+    images, targets = mixed(**alphas)
+    np.testing.assert_allclose(targets.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(targets[:, 0], images.mean(axis=(1, 2, 3)) / 255, atol=1e-5)
+    assert targets[:, 0].std() > 0.1
+    assert (targets[:, 2] == 0).all()
+
+
+def test_mixup_blends_and_cutmix_pastes() -> None:
+    def holds_two_colors(images: np.ndarray) -> np.ndarray:
+        return np.isin(images, (0.0, 255.0)).all(axis=(1, 2, 3))
+
+    blended, pasted, either = mixed(mixup=1.0)[0], mixed(cutmix=1.0)[0], mixed(mixup=1.0, cutmix=1.0)[0]
+    assert holds_two_colors(pasted).all()
+    assert (blended.std(axis=(1, 2, 3)) < 1e-3).all()
+    share = holds_two_colors(either).mean()
+    assert 0.35 < share < 0.65
+    which = randoms(indices=np.arange(200))[:, _WHICH] < 0.5
+    np.testing.assert_array_equal(either[which], pasted[which])
+    np.testing.assert_array_equal(either[~which], blended[~which])
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.4, 1.0, 3.0])
+def test_shares_are_drawn_from_the_beta_distribution(alpha: float) -> None:
+    uniform = np.linspace(0.01, 0.99, 99).astype(np.float32)
+    found = augment._beta(tf.constant(uniform), alpha).numpy()
+    wanted = scipy.stats.beta(alpha, alpha).ppf(uniform)
+    np.testing.assert_allclose(found, wanted, atol=1.5e-3)
+    assert (np.diff(found) >= 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_the_ends_of_the_distribution_are_shares_too(alpha: float) -> None:
+    found = augment._beta(tf.constant([0.0, 1e-7, 1 - 6e-8]), alpha).numpy()
+    assert np.isfinite(found).all()
+    assert ((found >= 0) & (found <= 1)).all()
+    assert found[0] < 1e-3
+    assert found[-1] > 1 - 1e-3
+
+
+def test_there_are_enough_random_numbers_for_every_change() -> None:
+    assert augment.FIRST_RANDAUGMENT_COLUMN + 4 <= NUM_RANDOMS

@@ -26,9 +26,9 @@ STEPS = 6
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    overrides = (
-        [] if settings["replicas"] == 1 else ["train.strategy=mirrored", f"train.replicas={settings['replicas']}"]
-    )
+    overrides = [f"train.strategy={settings.get('strategy', 'single')}"]
+    if settings["replicas"] > 1:
+        overrides = ["train.strategy=mirrored", f"train.replicas={settings['replicas']}"]
     placed = distribution.make(config.load(None, ["train.deterministic=true", *overrides]).train)
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -63,7 +63,8 @@ def main() -> None:
         is_float16=settings.get("is_float16", False),
     )
     feed = Feed(np.arange(37), labels, lambda indices, _: features[indices], batch=settings["batch"], seed=3)
-    found: dict[str, object] = {"losses": [], "batches": [], "first": [v.numpy().tolist() for v in variables]}
+    found: dict[str, object] = {"worker": placed.worker, "num_replicas": placed.num_replicas}
+    found |= {"losses": [], "batches": [], "first": [v.numpy().tolist() for v in variables]}
     try:
         for number in range(settings.get("steps", STEPS)):
             batch = feed.batch(number)

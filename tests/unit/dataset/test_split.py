@@ -195,4 +195,5 @@ def test_a_needed_split_without_a_share_is_a_config_error(name: str) -> None:
 
 def test_a_test_share_of_0_leaves_test_empty() -> None:
     rows = dataset(*[(str(n), f"class {n % 2}", None) for n in range(40)])
-    assert {row.split for row in split.assign(rows, SplitConfig(train=0.9, test=0.0), 0)} == {Split.TRAIN, Split.VALIDATION}
+    found = split.assign(rows, SplitConfig(train=0.9, test=0.0), 0)
+    assert {row.split for row in found} == {Split.TRAIN, Split.VALIDATION}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,36 @@ def test_a_name_longer_than_a_disk_allows_is_a_dataset_error(store: LocalStore):
     store.write("a", b"x")
     with pytest.raises(DatasetError, match="too long"):
         store.read("n" * 300)
+
+
+def test_no_lock_file_stays_in_what_the_user_asked_for(store: LocalStore, tmp_path: Path):
+    (tmp_path / "in").write_bytes(b"x")
+    store.write("report.json", b"x")
+    store.upload(tmp_path / "in", "export/1/saved_model.pb")
+    lease = store.write("lease.json", b"1", if_version="absent")
+    store.write("lease.json", b"2", if_version=lease.version)
+    store.delete("lease.json")
+    files = {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*") if path.is_file()}
+    assert files == {"report.json", "export/1/saved_model.pb"}
+
+
+def test_a_lock_whose_file_its_holder_removed_is_asked_for_again(tmp_path: Path):
+    inside, order = threading.Lock(), []
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            with disk.locked(tmp_path):
+                assert inside.acquire(blocking=False), "two hold the lock"
+                order.append(number)
+                inside.release()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert len(order) == 160
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_deleting_below_a_file_is_fine(store: LocalStore):
+    store.write("a", b"x")
+    store.delete("a/b")
+    assert store.read("a") == b"x"

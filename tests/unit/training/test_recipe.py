@@ -1,96 +1,178 @@
-"""From config, backbone and number of images to numbers."""
+"""From config, backbone and number of images to the numbers of a training."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 import pytest
 
-from job import config
+from job import config as configs
+from job.config import AugmentConfig, FinetuneConfig
 from job.errors import ConfigError
 from job.model import backbones
-from job.training import recipe
-from job.training.recipe import Recipe
+from job.training import recipe as recipes
+from job.training.recipe import Phase, Recipe
 
 ROW = backbones.get("mobilenet_v2")
+NUM_TRAIN = 1000
+
+PHASE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    # setting: (value, the numbers of the phase that it decides)
+    "images": ("640", {"num_steps": 20, "eval_steps": 20, "warmup_steps": 10}),
+    "epochs": ("2", {"num_steps": 63, "eval_steps": 32, "warmup_steps": 10}),
+    "patience": ("2", {"patience_steps": 63}),
+    "optimizer": ("sgd", {"optimizer": "sgd"}),
+    "learning_rate": ("0.5", {"learning_rate": 0.5}),
+    "warmup": ("0", {"warmup_steps": 0}),
+    "weight_decay": ("0.25", {"weight_decay": 0.25}),
+    "layer_decay": ("0.5", {"layer_decay": 0.5}),
+    "clip_norm": ("3", {"clip_norm": 3.0}),
+    "ema": ("0.5", {"ema": 0.5}),
+    "views": ("7", {"views": 7}),
+    "unfreeze": ("0.9", {"unfreeze": 0.9}),
+    "batchnorm": ("trained", {"batchnorm": "trained"}),
+}
+AUGMENT_SETTINGS = {"flip": False, "crop_scale": 0.9, "color": 0.7, "mixup": 0.3, "cutmix": 0.6, "randaugment": 9}
 
 
-def _resolve(*overrides: str, num_train: int = 640, num_classes: int = 5) -> Recipe:
-    return recipe.resolve(config.load(None, list(overrides)), ROW, num_train=num_train, num_classes=num_classes)
+def resolve(*overrides: str, num_train: int = NUM_TRAIN, num_classes: int = 5) -> Recipe:
+    return recipes.resolve(configs.load(None, overrides), ROW, num_train=num_train, num_classes=num_classes)
 
 
-def test_fast_has_no_phase_but_the_probe() -> None:
-    assert _resolve("train.preset=fast").phases == ()
+def phase(recipe: Recipe, name: str) -> Phase:
+    return next(phase for phase in recipe.phases if phase.name == name)
+
+
+def test_fast_is_the_probe_alone() -> None:
+    assert resolve("train.preset=fast").phases == ()
+
+
+@pytest.mark.parametrize("preset", ["balanced", "best"])
+def test_the_other_presets_train_the_head_and_then_finetune(preset: str) -> None:
+    assert [phase.name for phase in resolve(f"train.preset={preset}").phases] == ["head", "finetune"]
+
+
+def test_a_phase_can_be_switched_off_or_added_to_any_preset() -> None:
+    assert [phase.name for phase in resolve("train.head.enabled=false").phases] == ["finetune"]
+    assert [phase.name for phase in resolve("train.preset=fast", "train.head.enabled=true").phases] == ["head"]
 
 
 def test_balanced_fine_tunes_for_ten_epochs_on_cached_views() -> None:
-    head, finetune = _resolve().phases
-    assert (head.name, head.unfreeze, head.views) == ("head", 0.0, 1)
-    assert (finetune.name, finetune.num_steps, finetune.views) == ("finetune", 200, 4)
+    head, finetune = resolve(num_train=640).phases
+    assert (head.unfreeze, head.views) == (0.0, 1)
+    assert (finetune.num_steps, finetune.views) == (200, 4)
 
 
-@pytest.mark.parametrize(("num_train", "images"), [(100, 128_000), (10_000, 600_000), (10**6, 2_500_000)])
-def test_best_counts_images_seen_within_bounds(num_train: int, images: int) -> None:
-    resolved = _resolve("train.preset=best", num_train=num_train)
-    assert resolved.phases[1].num_steps * resolved.batch == pytest.approx(images, abs=resolved.batch)
+def test_every_setting_of_a_phase_is_covered_here() -> None:
+    assert set(PHASE_SETTINGS) | {"enabled"} == set(FinetuneConfig.model_fields)
+    assert set(AUGMENT_SETTINGS) == set(AugmentConfig.model_fields)
+
+
+@pytest.mark.parametrize("setting", PHASE_SETTINGS)
+@pytest.mark.parametrize("name", ["head", "finetune"])
+def test_a_number_of_a_phase_set_by_itself_changes_nothing_else(name: str, setting: str) -> None:
+    if name == "head" and setting in ("unfreeze", "batchnorm"):
+        pytest.skip("the head freezes the whole backbone")
+    value, decides = PHASE_SETTINGS[setting]
+    # An optimizer with weight decay, and its rate given: another optimizer would bring another rate.
+    common = [f"train.{name}.optimizer=adamw", f"train.{name}.learning_rate=0.001"]
+    before, after = resolve(*common), resolve(*common, f"train.{name}.{setting}={value}")
+    assert asdict(phase(after, name)) == {**asdict(phase(before, name)), **decides}
+    other = "finetune" if name == "head" else "head"
+    assert phase(after, other) == phase(before, other)
+
+
+@pytest.mark.parametrize("setting", AUGMENT_SETTINGS)
+def test_a_number_of_the_augmentation_set_by_itself_changes_nothing_else(setting: str) -> None:
+    value = AUGMENT_SETTINGS[setting]
+    before, after = resolve("train.preset=best"), resolve("train.preset=best", f"augment.{setting}={value}".lower())
+    assert asdict(after.augmentation) == {**asdict(before.augmentation), setting: value}
+    assert after.phases == before.phases
+
+
+def test_batch_micro_batches_smoothing_and_dropout_can_be_set() -> None:
+    recipe = resolve("train.batch=7", "train.accumulate=3", "train.label_smoothing=0.25", "model.dropout=0.5")
+    assert (recipe.batch, recipe.accumulate, recipe.label_smoothing, recipe.dropout) == (7, 3, 0.25, 0.5)
+
+
+def test_a_budget_counts_images_whatever_the_batch() -> None:
+    for batch in (1, 16, 100):
+        steps = phase(resolve("train.finetune.images=6400", f"train.batch={batch}"), "finetune").num_steps
+        assert steps * batch == 6400
+
+
+def test_the_images_of_a_budget_win_over_its_epochs() -> None:
+    recipe = resolve("train.finetune.images=320", "train.finetune.epochs=50", "train.batch=32")
+    assert phase(recipe, "finetune").num_steps == 10
+
+
+@pytest.mark.parametrize(("num_train", "images"), [(100, 128_000), (10_000, 600_000), (1_000_000, 2_500_000)])
+def test_best_shows_sixty_images_an_image_within_its_bounds(num_train: int, images: int) -> None:
+    recipe = resolve("train.preset=best", num_train=num_train)
+    assert 0 <= phase(recipe, "finetune").num_steps * recipe.batch - images < recipe.batch
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("learning_rate", 0.5),
-        ("weight_decay", 0.25),
-        ("layer_decay", 0.5),
-        ("clip_norm", 3.0),
-        ("ema", 0.5),
-        ("views", 2),
-        ("optimizer", "sgd"),
-    ],
+    ("optimizer", "factor"), [("sgd", 4.0), ("adamw", 2.0), ("adam", 2.0)], ids=["sgd-linearly", "adamw", "adam"]
 )
-@pytest.mark.parametrize("phase", ["head", "finetune"])
-def test_every_number_can_be_set_by_itself(phase: str, setting: str, value: object) -> None:
-    changed = _resolve(f"train.{phase}.{setting}={value}")
-    plain = _resolve()
-    index = ("head", "finetune").index(phase)
-    assert getattr(changed.phases[index], setting) == value
-    assert changed.phases[1 - index] == plain.phases[1 - index]
+def test_learning_rates_scale_with_the_batch(optimizer: str, factor: float) -> None:
+    at = {
+        batch: phase(resolve(f"train.batch={batch}", f"train.finetune.optimizer={optimizer}"), "finetune").learning_rate
+        for batch in (64, 256)
+    }
+    assert at[256] == pytest.approx(factor * at[64])
 
 
-def test_budgets_can_be_images_or_epochs_and_images_win() -> None:
-    resolved = _resolve("train.head.epochs=2", "train.finetune.epochs=9", "train.finetune.images=64")
-    assert [phase.num_steps for phase in resolved.phases] == [40, 2]
+@pytest.mark.parametrize(("num_train", "share"), [(999, 1 / 3), (1_000, 0.5), (19_999, 0.5), (20_000, 1.0)])
+def test_best_unfreezes_more_of_the_backbone_the_more_images_there_are(num_train: int, share: float) -> None:
+    recipe = resolve("train.preset=best", num_train=num_train)
+    assert phase(recipe, "finetune").unfreeze == share
 
 
-def test_a_phase_can_be_switched_on_and_off() -> None:
-    assert [phase.name for phase in _resolve("train.preset=fast", "train.head.enabled=true").phases] == ["head"]
-    assert [phase.name for phase in _resolve("train.head.enabled=false").phases] == ["finetune"]
+def test_one_image_still_makes_a_step() -> None:
+    for one in resolve(num_train=1).phases:
+        assert one.num_steps >= one.eval_steps >= 1
+        assert one.patience_steps >= 1
+        assert one.warmup_steps <= one.num_steps // 2
 
 
-def test_rates_scale_with_the_batch_by_its_root_for_adam_and_linearly_for_sgd() -> None:
-    def rate(batch: int, optimizer: str) -> float:
-        settings = [f"train.batch={batch}", f"train.finetune.optimizer={optimizer}"]
-        return _resolve(*settings).phases[1].learning_rate
-
-    assert rate(256, "adamw") == pytest.approx(2 * rate(64, "adamw"))
-    assert rate(256, "sgd") == pytest.approx(4 * rate(64, "sgd"))
+def test_two_classes_are_not_smoothed_unless_asked_for() -> None:
+    assert resolve(num_classes=2).label_smoothing == 0.0
+    assert resolve("train.label_smoothing=0.2", num_classes=2).label_smoothing == 0.2
 
 
-def test_two_classes_are_not_smoothed() -> None:
-    assert _resolve(num_classes=2).label_smoothing == 0.0
-    assert _resolve("train.label_smoothing=0.2", num_classes=2).label_smoothing == 0.2
+def test_adam_has_no_weight_decay() -> None:
+    assert phase(resolve("train.finetune.optimizer=adam"), "finetune").weight_decay == 0.0
+    with pytest.raises(ConfigError, match=r"train\.head\.weight_decay is 0\.1, but Adam has none") as caught:
+        resolve("train.head.weight_decay=0.1")
+    assert "train.head.optimizer=adamw" in caught.value.next_step
 
 
-def test_mixing_needs_fresh_images() -> None:
-    assert _resolve("augment.mixup=0.2").phases[1].views == 0
-    with pytest.raises(ConfigError, match=r"train\.finetune\.views is 4.*augment\.mixup"):
-        _resolve("augment.mixup=0.2", "train.finetune.views=4")
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixing_and_cached_views_contradict_each_other(mix: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.finetune\.views is 3, but augment\.mixup and") as caught:
+        resolve("train.finetune.views=3", f"augment.{mix}=0.2")
+    assert "train.finetune.views=0" in caught.value.next_step
 
 
-def test_more_images_unfreeze_more_blocks() -> None:
-    shares = [recipe.unfreeze_share(num) for num in (500, 5_000, 50_000)]
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0
+def test_mixing_alone_turns_the_presets_cached_views_off() -> None:
+    assert phase(resolve(), "finetune").views > 0
+    recipe = resolve("augment.mixup=0.2")
+    assert phase(recipe, "finetune").views == 0
+    assert recipe.augmentation.mixes
 
 
-def test_the_recipe_is_told_line_by_line() -> None:
-    text = "\n".join(recipe.describe(_resolve()))
-    for part in ("probe", "head alone", "4 cached view(s)", "flip on", "adamw", "label smoothing 0.1"):
-        assert part in text
+def test_the_description_lists_every_number() -> None:
+    settings = ("augment.mixup=0.31", "augment.cutmix=0.41", "augment.randaugment=7", "train.label_smoothing=0.17")
+    tuned = "train.finetune."
+    numbers = ("learning_rate=0.00123", "weight_decay=0.0456", "layer_decay=0.789", "clip_norm=2.5", "ema=0.987")
+    recipe = resolve("train.preset=best", "model.dropout=0.19", *settings, *(tuned + number for number in numbers))
+    probe, augmentation, head, finetune = recipes.describe(recipe)
+    assert probe.startswith("probe")
+    for part in ("flip on", "35%", "color 0.3", "MixUp 0.31", "CutMix 0.41", "RandAugment 7"):
+        assert part in augmentation
+    assert head.startswith("head: head alone")
+    parts = ("0.0012", "0.0456", "0.789", "clip 2.5", "EMA 0.987", "smoothing 0.17", "dropout 0.19", "adamw", "frozen")
+    for part in (*parts, "augmented afresh", f"at most {phase(recipe, 'finetune').num_steps} steps of 64 images"):
+        assert part in finetune

@@ -1,0 +1,108 @@
+"""How the process ends: what it says, where, and with which exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from job import checking, cli
+from job.errors import AccessError, ConfigError
+
+
+def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["finetune", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(checking, "check", fail)
+
+
+def test_an_error_is_one_json_line_where_nobody_looks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _main(monkeypatch, "check", "--no-data", "--set", "train.sed=1") == 78
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    event = json.loads(line)
+    assert said.out == ""
+    assert (event["severity"], event["error"], event["exit_code"]) == ("ERROR", "ConfigError", 78)
+    assert "Did you mean 'seed'?" in event["message"]
+    assert "\n  Next: " in event["message"]
+
+
+def test_an_error_is_plain_text_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert _main(monkeypatch, "check", "--no-data", "--set", "train.sed=1") == 78
+    text = capsys.readouterr().err
+    assert "error" in text.splitlines()[0]
+    assert "The config has a fault:\n  train.sed: unknown key. Did you mean 'seed'?" in text
+    assert "{" not in text
+
+
+def test_the_platform_is_told_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "input" / "config").mkdir(parents=True)
+    (tmp_path / "output").mkdir()
+    monkeypatch.setattr("job.platforms.recognise.__kwdefaults__", {"sagemaker_root": tmp_path})
+    _failing(monkeypatch, ConfigError("It is wrong.", next_step="Mend it."))
+    assert _main(monkeypatch, "check", "--no-data") == 78
+    assert (tmp_path / "output" / "failure").read_text() == "It is wrong.\n  Next: Mend it.\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [
+        (errno.ENOSPC, 75, "MB are free"),
+        (errno.EDQUOT, 75, "MB are free"),
+        (errno.EACCES, 77, "no permission for /cache/pixels.npy"),
+        (errno.EROFS, 77, "no permission for /cache/pixels.npy"),
+    ],
+)
+def test_what_the_disk_refuses_is_the_users_to_mend(
+    number: int, code: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _failing(monkeypatch, OSError(number, os.strerror(number), "/cache/pixels.npy"))
+    assert _main(monkeypatch, "check", "--no-data") == code
+    assert says in json.loads(capsys.readouterr().err)["message"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("our fault"), OSError(errno.EBADF, "our fault")])
+def test_the_unforeseen_goes_on_as_it_is(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(monkeypatch, error)
+    monkeypatch.setattr("sys.argv", ["finetune", "check", "--no-data"])
+    with pytest.raises(type(error), match="our fault"):
+        cli.main()
+
+
+def test_control_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _failing(monkeypatch, KeyboardInterrupt())
+    assert _main(monkeypatch, "check", "--no-data") == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_with_settings_a_flag_and_set_come_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("data: {uri: here}\noutput: there\ntrain: {seed: 1}\n")
+    seen = []
+    monkeypatch.setattr(checking, "check", lambda config, *_, **__: seen.append(config))
+    assert _main(monkeypatch, "check", str(path), "--data", "12: x", "--set", "train.seed=2", "--no-data") == 0
+    assert (seen[0].data.uri, seen[0].output, seen[0].train.seed) == ("12: x", "there", 2)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_a_config_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").touch(mode=0)
+    assert _main(monkeypatch, "check", str(tmp_path / "config.yaml")) == AccessError.exit_code
