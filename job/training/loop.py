@@ -25,6 +25,9 @@ from job.training.telemetry import Meter, Telemetry
 NUM_NAMED_IMAGES = 8
 """Images of a diverged batch that the error names."""
 
+_NO_BRACKETS = str.maketrans("", "", "[]")
+"""TensorFlow puts every part of a failed assertion in brackets."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -93,7 +96,7 @@ class Loop:
         for batch in self._batches(task, meter):
             if phase.name == "finetune":
                 self._telemetry.profile(progress.step)
-            with self._refusing(batch, task):
+            with self._refusing(batch, task, step=progress.step + 1):
                 results = task.train_step(batch)
             meter.step(len(batch.indices))
             progress.step += 1
@@ -151,22 +154,24 @@ class Loop:
 
     def _figures(self, results: dict[str, Any], batch: Batch, task: Task) -> dict[str, float]:
         """Fetches the step's numbers: on a GPU an error of the running graph comes to light here."""
-        with self._refusing(batch, task):
+        with self._refusing(batch, task, step=self._progress.step):
             figures = {name: float(value) for name, value in results.items()}
         learning_rate = task.optimizer.learning_rate
         return {**figures, "learning_rate": float(learning_rate)}
 
     @contextmanager
-    def _refusing(self, batch: Batch, task: Task) -> Iterator[None]:
+    def _refusing(self, batch: Batch, task: Task, *, step: int) -> Iterator[None]:
         """Turns the step's refusal of a number that is not finite into an error that names the images."""
         try:
             yield
         except tf.errors.InvalidArgumentError as error:
-            if NOT_FINITE not in error.message:
+            reason = next((line for line in error.message.splitlines() if NOT_FINITE in line), None)
+            if reason is None:
                 raise
+            reason = reason[reason.index(NOT_FINITE) :].translate(_NO_BRACKETS)
             names = task.names(batch.indices[:NUM_NAMED_IMAGES])
             raise DivergedError(
-                f"The training diverged: {error.message.splitlines()[0]} at or before step {self._progress.step} of "
+                f"The training diverged: {reason} at or before step {step} of "
                 f"{task.phase.name}; its images are {', '.join(names)}, …",
                 next_step=f"Lower train.{task.phase.name}.learning_rate ({task.phase.learning_rate:.2g}), or set "
                 "train.precision=float32.",

@@ -119,9 +119,9 @@ class TrainStep:
         check = tf.debugging.Assert(
             tf.math.is_finite(watched), [f"{NOT_FINITE}: loss", loss / count, "gradient norm", norm]
         )
+        # All of `apply`, not the gradients alone: weight decay does not wait for them.
         with tf.control_dependencies([check]):
-            gradients = [tf.identity(gradient) for gradient in gradients]
-        self._optimizer.apply(gradients, self._variables)
+            self._optimizer.apply(gradients, self._variables)
         return {"loss": loss / count, "accuracy": correct / count, "gradient_norm": norm / scale}
 
     def _accumulated(self, inputs: Any, targets: Any, labels: Any, weights: Any) -> tuple[list[Any], Any]:

@@ -64,7 +64,7 @@ def test_more_replicas_than_gpus_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.replicas is 4, but 2 GPU\(s\) are visible") as caught:
         distribution._devices(4, num_gpus=2)
     assert "at most 2" in caught.value.next_step
-    assert distribution._devices(2, num_gpus=4) == ["GPU:0", "GPU:1"]
+    assert list(distribution._devices(2, num_gpus=4) or ()) == ["GPU:0", "GPU:1"]
     assert distribution._devices(None, num_gpus=4) is None
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from job.config import CheckpointConfig, TelemetryConfig
 from job.console import console
 from job.errors import DivergedError, StoppedError
+from job.evaluation import metrics
 from job.interruption import Stop
 from job.storage import at
 from job.training.checkpoint import MARKER, Checkpoints
@@ -107,7 +108,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     task = make_task(num_steps=60, eval_steps=20)
 
     def val_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-        losses.append(task.val_loss(logits, labels))
+        losses.append(float(metrics.losses(logits, labels).mean()))
         return losses[-1]
 
     run(replace(task, val_loss=val_loss), tmp_path)
@@ -177,7 +178,7 @@ def test_divergence_names_step_images_and_remedy_and_moves_nothing(tmp_path: Pat
         run(task, tmp_path)
     assert caught.value.exit_code == 80
     named = task.feed.indices(0)[0][:8]
-    for part in ("not finite", "nan", "head", *(f"image-{index}.jpg" for index in named)):
+    for part in ("not finite: loss nan", "at or before step 1 of head", *(f"image-{index}.jpg" for index in named)):
         assert part in caught.value.message
     assert "train.head.learning_rate (0.05)" in caught.value.next_step
     for value, now in zip(before, tiny.values(task.net)[:2], strict=True):

@@ -103,7 +103,7 @@ def test_a_step_that_overflows_float16_is_skipped_and_the_next_ones_train() -> N
         moved.append(any((a != b).any() for a, b in zip(before, tiny.values(model), strict=True)))
         scales.append(float(built.dynamic_scale.numpy()))
     assert not norms[0]
-    assert norms[-1]
+    assert sum(norms) >= 8
     assert moved == norms
     assert scales[0] == 0.5 * float(built.initial_scale)
     assert all(np.isfinite(value).all() for value in tiny.values(model))

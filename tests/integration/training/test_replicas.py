@@ -100,7 +100,9 @@ def test_the_gradient_of_the_mean_loss_is_clipped() -> None:
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_loss_that_is_not_finite_is_refused_before_anything_moves(replicas: int) -> None:
-    poisoned = _train(batch=37, poison=5, replicas=replicas, steps=1)
+    # Weight decay would move the weights without any gradient.
+    phase = {"optimizer": "adamw", "weight_decay": 0.1, "warmup_steps": 0}
+    poisoned = _train(batch=37, poison=5, replicas=replicas, steps=1, phase=phase)
     assert "not finite" in poisoned["error"]
     assert poisoned["last"] == poisoned["first"]
 
