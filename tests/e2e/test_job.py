@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,12 +96,21 @@ def test_another_config_on_the_same_output_is_refused(run: Run, undisturbed: Pat
     assert "train.seed: 0 there, 7 now" in done.error["message"]
 
 
-def test_too_low_an_accuracy_fails_the_job_after_the_report(run: Run, undisturbed: Path, squares: Path) -> None:
-    settings = train_arguments(str(squares), str(undisturbed), undisturbed.parent / "work", "require.accuracy=1.0")
-    report = json.loads((undisturbed / "report.json").read_text())
-    done = run(*settings)
-    accuracy = report["test"]["scores"]["accuracy"]
-    assert done.code == (0 if accuracy == 1.0 else 82)
+def test_too_low_an_accuracy_fails_the_job_and_keeps_the_report(
+    run: Run, undisturbed: Path, squares: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(undisturbed, output)
+    report = json.loads((output / "report.json").read_text())
+    report["test"]["scores"]["accuracy"] = 0.5
+    (output / "report.json").write_text(json.dumps(report))
+    enough = run(*train_arguments(str(squares), str(output), tmp_path / "work", "require.accuracy=0.5"))
+    assert enough.code == 0, enough.stderr
+    too_little = run(*train_arguments(str(squares), str(output), tmp_path / "work", "require.accuracy=0.51"))
+    assert too_little.code == 82
+    for part in ("0.5", "require.accuracy", "0.51", str(output), "Next:"):
+        assert part in too_little.error["message"]
+    assert (output / "report.json").is_file()
 
 
 def test_predict_needs_nothing_but_the_model(run: Run, undisturbed: Path, squares: Path, tmp_path: Path) -> None:

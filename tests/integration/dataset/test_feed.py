@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 import numpy as np
@@ -128,9 +129,14 @@ def test_an_error_of_the_background_thread_reaches_the_loop() -> None:
 
 
 def test_leaving_early_ends_the_background_thread() -> None:
+    def background() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("feed")]
+
     batches_of_it = feed().batches(0, 1000)
     next(batches_of_it)
+    assert background()
     batches_of_it.close()
+    assert background() == []
 
 
 @settings(max_examples=25)
