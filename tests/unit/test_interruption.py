@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -58,6 +60,22 @@ def test_the_watchdog_leaves_with_143_when_the_grace_period_is_over() -> None:
     Stop(grace_s=0, leave=leave).request()
     assert is_left.wait(10)
     assert left == [143]
+
+
+def test_the_watchdog_leaves_though_the_main_thread_never_comes_back_to_python() -> None:
+    program = (
+        "import hashlib\n"
+        "from job.interruption import Stop\n"
+        "Stop(grace_s=3.0).install()\n"
+        "print('ready', flush=True)\n"
+        # Minutes in C without the interpreter's lock, as in a graph step: no handler of Python's runs meanwhile.
+        "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**30)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
 
 
 def test_a_second_signal_starts_no_second_watchdog_and_a_finished_job_needs_none() -> None:
