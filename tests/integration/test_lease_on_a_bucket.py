@@ -27,7 +27,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
 def test_of_many_that_start_together_one_wins(server: ObjectStore, is_there: bool) -> None:
     if is_there:
         server.put("runs", "1/lease.json", json.dumps({"holder": "elsewhere:7", "until": 0.0}).encode())
-    leases = [Lease(at("gs://runs/1"), on_lost=lambda: None) for _ in range(6)]
+    leases = [Lease(at("gs://runs/1"), on_lost=lambda error: None) for _ in range(6)]
     barrier = threading.Barrier(len(leases))
     outcomes: list[str] = []
 
@@ -53,10 +53,10 @@ def test_of_many_that_start_together_one_wins(server: ObjectStore, is_there: boo
 def test_the_one_that_was_taken_over_notices(server: ObjectStore) -> None:
     now, lost = [0.0], []
     store = at("gs://runs/1")
-    with Lease(store, on_lost=lambda: lost.append("first"), clock=lambda: now[0]) as first:
+    with Lease(store, on_lost=lambda error: lost.append("first"), clock=lambda: now[0]) as first:
         first.renew()
         now[0] = 61.0
-        with Lease(store, on_lost=lambda: lost.append("second"), clock=lambda: now[0]) as second:
+        with Lease(store, on_lost=lambda error: lost.append("second"), clock=lambda: now[0]) as second:
             first.renew()
             second.renew()
             assert lost == ["first"]

@@ -23,9 +23,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("checking", "run", "serving"),
     ("stages",),
     ("dataset", "evaluation", "export", "model", "training", "workspace"),
-    ("lease", "status"),
+    ("fence", "lease", "status"),
     ("storage",),
-    ("config", "console", "interruption", "platforms", "quiet", "rundir", "timings", "versions"),
+    ("cluster", "config", "console", "interruption", "platforms", "quiet", "rundir", "timings", "versions"),
     ("errors",),
 )
 """Rooms from top to bottom; a room may import those below its own layer."""
@@ -41,6 +41,7 @@ TF_FREE = (
     "__init__.py",
     "__main__.py",
     "cli.py",
+    "cluster.py",
     "config/*.py",
     "console.py",
     "dataset/__init__.py",
@@ -61,6 +62,7 @@ TF_FREE = (
     "demo/object_store/*.py",
     "errors.py",
     "evaluation/*.py",
+    "fence.py",
     "interruption.py",
     "lease.py",
     "model/__init__.py",
