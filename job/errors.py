@@ -22,7 +22,7 @@ A message says what is wrong, what was received and what is allowed; `next_step`
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class JobError(Exception):
@@ -73,7 +73,13 @@ class ConfigError(JobError):
 
 
 class DivergedError(JobError):
+    """A loss or gradient that is not finite; `images` are all those of its batch."""
+
     exit_code = 80
+
+    def __init__(self, message: str, *, images: Sequence[str] = (), next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.images = tuple(images)
 
 
 class ProofError(JobError):

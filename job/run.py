@@ -29,17 +29,30 @@ def run(config: Config, platform: Platform, console: Console, stop: Stop) -> dic
     workspace = Workspace.open(config, platform, console, stop)
     report = workspace.finished_report()
     if report is None:
-        with deliver.lease(workspace):
-            workspace.begin(versions())
-            with deliver.logs(workspace):
-                dataset = prepare.dataset(workspace)
-                trainer = train.trainer(workspace, dataset)
-                candidates = trainer.run()
-                choice = measure.winner(workspace, dataset, trainer, candidates)
-                measured = measure.on_test_split(workspace, dataset, trainer, choice)
-                exported = deliver.export(workspace, dataset, trainer, choice)
-                proof = deliver.prove(workspace, dataset, trainer, exported, choice)
-                report = deliver.report(workspace, dataset, trainer, choice, measured, proof)
-            deliver.finish(workspace, report)
+        report = _lead(workspace) if workspace.cluster.is_chief else _follow(workspace)
     deliver.check_required(workspace, report)
     return report
+
+
+def _lead(workspace: Workspace) -> dict[str, Any]:
+    """The whole story: what the chief of several machines does, and a machine by itself."""
+    with deliver.lease(workspace):
+        workspace.begin(versions())
+        with deliver.logs(workspace):
+            dataset = prepare.dataset(workspace)
+            trainer = train.trainer(workspace, dataset)
+            candidates = trainer.run()
+            choice = measure.winner(workspace, dataset, trainer, candidates)
+            measured = measure.on_test_split(workspace, dataset, trainer, choice)
+            exported = deliver.export(workspace, dataset, trainer, choice)
+            proof = deliver.prove(workspace, dataset, trainer, exported, choice)
+            report = deliver.report(workspace, dataset, trainer, choice, measured, proof)
+        deliver.finish(workspace, report)
+    return report
+
+
+def _follow(workspace: Workspace) -> dict[str, Any]:
+    """What every other machine does: it trains along and writes nothing."""
+    dataset = prepare.dataset(workspace)
+    train.trainer(workspace, dataset).run()
+    return deliver.report_of_chief(workspace)

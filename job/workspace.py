@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from job import cluster as clusters
 from job import config as configs
 from job import rundir
+from job.cluster import ALONE, Cluster
 from job.config import Config
 from job.console import Bar, Console
 from job.errors import ConfigError, UsageError
@@ -40,6 +42,7 @@ class Workspace:
         output: The run's folder, wherever it is.
         folder: Its local counterpart, with the same names.
         data_dir: Where a remote dataset is kept; shared by runs on the same data.
+        cluster: The machines that train together; the chief alone writes to the output.
         is_run: Whether `status.json` is written; a check or an evaluation is no run.
     """
 
@@ -50,6 +53,7 @@ class Workspace:
     output: Store
     folder: Path
     data_dir: Path
+    cluster: Cluster = ALONE
     is_run: bool = True
     timings: Timings = field(default_factory=Timings)
 
@@ -69,14 +73,18 @@ class Workspace:
         assert config.data.uri is not None
         assert config.output is not None
         root = work_root(config)
+        machines = clusters.of(config.train.strategy, os.environ)
+        # Two workers on one disk, as in a trial, stay out of each other's files.
+        own = "" if machines.is_chief else f"-worker-{machines.worker}"
         return cls(
             config=config,
             platform=platform,
             console=console,
             stop=stop,
             output=at(config.output),
-            folder=root / "runs" / slug(config.output),
+            folder=root / "runs" / f"{slug(config.output)}{own}",
             data_dir=root / "datasets" / slug(config.data.uri),
+            cluster=machines,
             is_run=is_run,
         )
 
@@ -112,6 +120,10 @@ class Workspace:
             text = self.output.read(rundir.CONFIG).decode()
             name = f"{self.output.uri}/{rundir.CONFIG}"
             self._check_same(configs.validate(configs.parse(text, name=name), name=name))
+        return self.report()
+
+    def report(self) -> dict[str, Any] | None:
+        """Returns the content of the done marker, or None where the run is not done."""
         if self.output.stat(rundir.DONE) is None:
             return None
         report: dict[str, Any] = json.loads(self.output.read(rundir.DONE))
@@ -141,7 +153,7 @@ class Workspace:
         transfer.push(self.folder / name, self.output, prefix=name)
 
     def _write_status(self, facts: dict[str, Any]) -> None:
-        if self.is_run:
+        if self.is_run and self.cluster.is_chief:
             self.write(rundir.STATUS, json.dumps(facts))
 
     def _check_same(self, other: Config) -> None:

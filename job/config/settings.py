@@ -145,6 +145,8 @@ class TrainConfig(Section):
     """Compute dtype; auto is bfloat16 where every GPU has it, otherwise float32."""
     xla: bool = False
     """Compile forward and backward with XLA."""
+    on_divergence: Literal["stop", "retry"] = "stop"
+    """retry: once a phase, from the last checkpoint at half the learning rate. stop: exit 80."""
     deterministic: bool = False
     """Bit-for-bit repeatable on the same devices; slower on GPUs."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None

@@ -108,6 +108,12 @@ def fit_temperature(logits: Float, labels: Int, *, prior: float = 1.0) -> float:
     return float(np.clip(1.0 / inverse, COLDEST, HOTTEST))
 
 
+def calibrated_log_loss(logits: Float, labels: Int) -> float:
+    """Returns the mean log loss, nats, at the temperature that fits these logits best: what would be served."""
+    scaled = log_probabilities(logits / fit_temperature(logits, labels))
+    return float(-scaled[np.arange(len(labels)), labels].mean())
+
+
 def _derivatives(shifted: Float, own: Float, inverse: float) -> tuple[float, float]:
     """Returns the first and second derivative of the mean log loss by 1/T: E[z] - z_label, and Var[z]."""
     weights = np.exp(shifted * inverse)

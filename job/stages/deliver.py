@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from job import lease as leases
 from job import rundir
 from job.dataset.decode import serves_alike
 from job.dataset.example import Split, Verdict
@@ -20,6 +21,7 @@ from job.evaluation.calibration import log_probabilities
 from job.evaluation.report import BadImage, DataSummary, RunFacts, RunReport, Stage
 from job.evaluation.winner import Choice
 from job.export import card, proof, saved_model
+from job.fence import Fenced
 from job.lease import Lease
 from job.stages.measure import Measured
 from job.storage import join
@@ -32,19 +34,25 @@ from job.workspace import Workspace
 NUM_GOLDEN = 16
 """Images of the proof: they ship with the model, so their number is bounded."""
 
+CHIEF_POLL_S = 2.0
+"""Seconds between two looks for the chief's report."""
+
 MAX_NAMED = 50
 """Bad images that the report names; `dataset.csv` has all."""
 
 
 def lease(workspace: Workspace) -> Lease:
     """Returns the context in which this job alone writes to the output."""
+    stop, console = workspace.stop, workspace.console
     workspace.folder.mkdir(parents=True, exist_ok=True)
-    lost = TemporaryError(
-        f"Another job took over {workspace.output.uri}: this one could not renew its lease in time, and stops without "
-        "writing again.",
-        next_step="Leave the other job alone, or stop it and start this one again.",
-    )
-    return Lease(workspace.output, on_lost=lambda: workspace.stop.give_up(lost))
+
+    def wait(seconds: float) -> None:
+        stop.wait(seconds)
+        stop.check("waiting for the output")
+
+    held = Lease(workspace.output, on_lost=stop.give_up, on_wait=console.info, wait=wait)
+    workspace.output = Fenced(workspace.output, held.confirm)
+    return held
 
 
 def logs(workspace: Workspace) -> Mirror:
@@ -174,6 +182,27 @@ def finish(workspace: Workspace, content: dict[str, Any]) -> None:
     """Writes the done marker: from here on the run is finished."""
     workspace.stop.check("push")
     workspace.write(rundir.DONE, json.dumps(content, indent=2))
+
+
+def report_of_chief(workspace: Workspace) -> dict[str, Any]:
+    """Returns the content of `report.json` once the chief has written it.
+
+    The other workers wait for it, so that they end as the chief does: one that left before would be missing when a
+    chief that failed starts again.
+
+    Raises:
+        TemporaryError: When the chief left without a report.
+    """
+    while (content := workspace.report()) is None:
+        workspace.stop.check("waiting for the chief's report")
+        # Looked at in this order: the lease is given back after the report is written.
+        if leases.is_free(workspace.output) and workspace.report() is None:
+            raise TemporaryError(
+                f"The chief worker ended without a report at {workspace.output.uri}.",
+                next_step="Look at the log of worker 0 for the reason, then start all workers again.",
+            )
+        workspace.stop.wait(CHIEF_POLL_S)
+    return content
 
 
 def check_required(workspace: Workspace, content: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -120,4 +121,25 @@ def _to_tensorboard(
         for name, one in zip(dataset.classes, scores.per_class, strict=True)
     ]
     telemetry.text("test/per_class", "\n".join(rows))
-    telemetry.hyperparameters(trainer.hyperparameters(), figures)
+    telemetry.hyperparameters(hyperparameters(trainer), figures)
+
+
+def hyperparameters(trainer: Study) -> dict[str, Any]:
+    """Returns what TensorBoard's HParams page compares runs by."""
+    recipe, train = trainer.recipe, trainer.workspace.config.train
+    found = {
+        "backbone": trainer.backbone.name,
+        "image_px": trainer.views.image_px,
+        "preset": train.preset,
+        "batch": recipe.batch,
+        "label_smoothing": recipe.label_smoothing,
+        "dropout": recipe.dropout,
+        "seed": train.seed,
+    }
+    for phase in recipe.phases:
+        found |= {
+            f"{phase.name}.learning_rate": phase.learning_rate,
+            f"{phase.name}.steps": phase.num_steps,
+            f"{phase.name}.unfreeze": phase.unfreeze,
+        }
+    return found

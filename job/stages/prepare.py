@@ -14,7 +14,7 @@ from job.workspace import Workspace, slug
 
 
 def dataset(workspace: Workspace) -> Dataset:
-    """Returns the dataset, and publishes `dataset.csv`.
+    """Returns the dataset; the chief publishes `dataset.csv`.
 
     Backbone and weights are looked at first: a wrong name should cost seconds.
     """
@@ -22,7 +22,8 @@ def dataset(workspace: Workspace) -> Dataset:
     backbone.pretrained(workspace)
     found = survey(workspace, pull(workspace))
     found.write_csv(workspace.folder / rundir.DATASET)
-    workspace.output.upload(workspace.folder / rundir.DATASET, rundir.DATASET)
+    if workspace.cluster.is_chief:
+        workspace.output.upload(workspace.folder / rundir.DATASET, rundir.DATASET)
     return found
 
 

@@ -28,8 +28,8 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
     """Returns everything that training needs, built and shown; nothing is trained yet."""
     config, console = workspace.config, workspace.console
     keras.utils.set_random_seed(config.train.seed)
-    distribution = distributions.make(config.train)
-    if distribution.num_replicas > distribution.num_local:
+    distribution = distributions.make(config.train, workspace.cluster)
+    if distribution.num_workers > 1:
         workspace.stop.install()
     backbone = backbones.resolve(workspace)
     image_px = config.data.image_px or backbone.native_px

@@ -1,9 +1,12 @@
-"""Checkpoints: written locally, copied to the output in the background, whole when the marker is there.
+"""Checkpoints: written and copied to the output in the background, whole when the marker is there.
 
-checkpoints/<total steps>-<finished phases>/
-state.*          weights, optimizer, dropout seeds (tf.train.Checkpoint)
+checkpoints/<total steps>-<finished phases>-<retries>/
+state.npz        weights, optimizer with its averages and loss scale, dropout seeds
 progress.*       phase, step, best so far, finished phases
-complete.json    the marker, written last
+complete.json    the marker, written last: {"files": {name: size in bytes}}
+
+Training waits only while the values are copied to host memory. One checkpoint is written at a time, one is
+copied at a time, and what is copied is always the newest: a bucket that is away for a while holds nothing up.
 """
 
 from __future__ import annotations
@@ -17,28 +20,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import tensorflow as tf
+import numpy as np
 
 from job import rundir
 from job.errors import JobError
-from job.storage import Store, transfer
+from job.storage import Store, disk, transfer
 from job.training.progress import Progress
 
 MARKER = "complete.json"
-_STATE = "state"
+_STATE = "state.npz"
+
+State = dict[str, Any]
+"""Name → Keras variable of everything a step changes."""
 
 
-def trackable(net: Any, optimizer: Any) -> Any:
-    """Returns the tf.train.Checkpoint of everything a step changes.
+def state_of(net: Any, optimizer: Any) -> State:
+    """Returns everything that a step changes.
 
     Keras keeps the seed state of Dropout in none of its own formats, so it is listed by hand.
     """
-    seeds = [layer.seed_generator.state.value for layer in net.layers if hasattr(layer, "seed_generator")]
-    return tf.train.Checkpoint(
-        variables=[variable.value for variable in net.variables],
-        optimizer=[variable.value for variable in optimizer.variables],
-        seeds=seeds,
-    )
+    seeds = [layer.seed_generator.state for layer in net.layers if hasattr(layer, "seed_generator")]
+    parts = {"variable": net.variables, "optimizer": optimizer.variables, "seed": seeds}
+    return {f"{part}/{number}": one for part, variables in parts.items() for number, one in enumerate(variables)}
 
 
 class Checkpoints:
@@ -46,8 +49,9 @@ class Checkpoints:
 
     Args:
         folder: Local run folder.
-        store: The output; None where this worker does not write.
+        store: The output.
         keep: Newest ones kept, locally and at the output.
+        writes: False where this worker only reads.
         on_error: Told of a copy that failed; training goes on and the next one is copied again.
     """
 
@@ -57,8 +61,11 @@ class Checkpoints:
         self._keep = keep
         self._writes = writes
         self._on_error = on_error
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._copy: Future[None] | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-write")
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-copy")
+        self._writing: Future[None] | None = None
+        self._copying: Future[None] | None = None
+        self._copied = ""
 
     def __enter__(self) -> Self:
         return self
@@ -66,67 +73,121 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.wait()
-        self._pool.shutdown()
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+            self._copier.shutdown()
 
-    def latest(self) -> Path | None:
-        """Returns the newest whole checkpoint's folder, fetched from the output where it is only there."""
-        local = {folder.name for folder in self._folder.glob("*") if (folder / MARKER).is_file()}
-        prefix = f"{rundir.CHECKPOINTS}/"
-        remote = {info.name.split("/")[1] for info in self._store.list(prefix) if info.name.endswith(f"/{MARKER}")}
-        if not local | remote:
-            return None
-        name = max(local | remote)
+    def newest(self) -> str:
+        """Returns the name of the newest whole checkpoint, here or at the output; "" where there is none."""
+        return max({*self._local(), *self._remote()}, default="")
+
+    def fetch(self, name: str) -> Path:
+        """Returns the folder of a whole checkpoint, copied from the output where it is only there."""
         folder = self._folder / name
-        if name not in local:
+        if name not in self._local():
             shutil.rmtree(folder, ignore_errors=True)
-            names = [info.name for info in self._store.list(f"{prefix}{name}/")]
+            names = [info.name for info in self._store.list(f"{rundir.CHECKPOINTS}/{name}/")]
             transfer.pull(self._store, self._folder.parent, names=names)
         return folder
 
-    def restore(self, folder: Path, state: Any) -> None:
+    def restore(self, folder: Path, state: State) -> None:
         """Sets every variable of `state` from a checkpoint taken in the same phase."""
-        state.read(str(folder / _STATE)).assert_existing_objects_matched()
+        with np.load(folder / _STATE, allow_pickle=False) as arrays:
+            assert set(arrays.files) == set(state), f"{folder} is of another network or optimizer"
+            for name, variable in state.items():
+                variable.assign(arrays[name])
 
-    def save(self, progress: Progress, state: Any | None) -> None:
-        """Writes a checkpoint; the copy to the output goes on in the background, one at a time."""
+    @property
+    def is_writing(self) -> bool:
+        """Whether the last checkpoint is still on its way to the local disk."""
+        return self._writing is not None and not self._writing.done()
+
+    def save(self, progress: Progress, state: State | None) -> None:
+        """Writes a checkpoint in the background, after the one under way.
+
+        Raises:
+            JobError: When the one before could not be written: the disk is full, or may not be written to.
+        """
         if not self._writes:
             return
-        self.wait()
-        # The number of finished phases tells the end of a phase from its last step.
-        folder = self._folder / f"{progress.total_steps:08d}-{len(progress.finished)}"
-        temporary = self._folder / f".{folder.name}.part"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        if state is not None:
-            state.write(str(temporary / _STATE))
-        progress.save(temporary)
-        names = sorted(path.name for path in temporary.iterdir())
-        (temporary / MARKER).write_text(json.dumps({"files": names}))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-        self._copy = self._pool.submit(self._publish, folder)
+        self._written()
+        arrays = None if state is None else {name: variable.numpy() for name, variable in state.items()}
+        self._writing = self._writer.submit(self._write, progress.snapshot(), arrays)
 
     def wait(self) -> None:
-        """Returns when the copy under way has ended."""
-        if self._copy is not None:
-            self._copy.result()
-            self._copy = None
+        """Returns when the last checkpoint is on disk and the newest one at the output, or told to `on_error`."""
+        self._written()
+        if self._copying is not None:
+            self._copying.result()
 
-    def _publish(self, folder: Path) -> None:
+    def _written(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(self, progress: Progress, arrays: dict[str, np.ndarray] | None) -> None:
+        folder = self._folder / progress.name
+        temporary = self._folder / f".{folder.name}.part"
+        with disk.border(str(folder), self._folder):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            if arrays is not None:
+                np.savez(temporary / _STATE, allow_pickle=False, **arrays)
+            progress.save(temporary)
+            sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+            (temporary / MARKER).write_text(json.dumps({"files": sizes}))
+            for path in temporary.iterdir():
+                _sync(path)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+            _sync(self._folder)
+        self._copying = self._copier.submit(self._copy_newest)
+
+    def _copy_newest(self) -> None:
+        """Copies the newest whole checkpoint to the output unless it is there, and removes what is too many."""
+        name = max(self._local())
+        if name == self._copied:
+            return
         try:
-            prefix = f"{rundir.CHECKPOINTS}/{folder.name}"
-            transfer.push(folder, self._store, prefix=prefix, last=(MARKER,))
-            whole = sorted(path for path in self._folder.glob("*") if (path / MARKER).is_file())
-            for old in whole[: -self._keep]:
+            transfer.push(self._folder / name, self._store, prefix=f"{rundir.CHECKPOINTS}/{name}", last=(MARKER,))
+            self._copied = name
+            for old in sorted(self._remote())[: -self._keep]:
                 self._remove(old)
         except JobError as error:
-            self._on_error(f"The checkpoint {folder.name} is kept locally only: {error}")
+            self._on_error(f"The checkpoint {name} is kept on this machine only, in {self._folder}: {error}")
+        for old in sorted(self._local())[: -self._keep]:
+            (self._folder / old / MARKER).unlink()
+            shutil.rmtree(self._folder / old, ignore_errors=True)
 
-    def _remove(self, folder: Path) -> None:
-        prefix = f"{rundir.CHECKPOINTS}/{folder.name}/"
+    def _local(self) -> set[str]:
+        return {folder.name for folder in self._folder.glob("[0-9]*") if _is_whole(folder)}
+
+    def _remote(self) -> set[str]:
+        infos = self._store.list(f"{rundir.CHECKPOINTS}/")
+        return {info.name.split("/")[1] for info in infos if info.name.endswith(f"/{MARKER}")}
+
+    def _remove(self, name: str) -> None:
+        prefix = f"{rundir.CHECKPOINTS}/{name}/"
         # The marker goes first: what is left of it is no checkpoint any more.
         self._store.delete(prefix + MARKER)
         for info in list(self._store.list(prefix)):
             self._store.delete(info.name)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sizes = json.loads((folder / MARKER).read_text())["files"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _sync(path: Path) -> None:
+    """Puts a file or folder on the disk itself: a machine may lose power after the rename."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,18 +6,18 @@ batch does not divide evenly, shares are padded with examples of weight 0, so sh
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from job.cluster import ALONE, Cluster
 from job.config import TrainConfig
-from job.errors import ConfigError
+from job.errors import ConfigError, TemporaryError
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Distribution:
         name: single, mirrored or multi_worker.
         num_replicas: Over all workers.
         num_local: On this worker.
+        num_workers: Machines.
         worker: 0 is the chief, which alone writes.
     """
 
@@ -36,6 +37,7 @@ class Distribution:
     name: str
     num_replicas: int
     num_local: int
+    num_workers: int = 1
     worker: int = 0
 
     @property
@@ -72,6 +74,57 @@ class Distribution:
 
         return self.strategy.experimental_distribute_values_from_function(share)
 
+    def same(self, value: np.generic) -> Any:
+        """Returns a scalar that is the same on all of this worker's replicas."""
+        return self.strategy.experimental_distribute_values_from_function(lambda _: tf.constant(value))
+
+    def sum_over_workers(self, array: np.ndarray) -> np.ndarray:
+        """Returns the sum of every worker's `array`, the same on all of them. Every worker must call it."""
+        if self.num_workers == 1:
+            return array
+        nothing = np.zeros_like(array)
+
+        def contribution(context: Any) -> Any:
+            is_first = context.replica_id_in_sync_group % self.num_local == 0
+            return tf.constant(array if is_first else nothing)
+
+        values = self.strategy.experimental_distribute_values_from_function(contribution)
+        return np.asarray(self.local_results(self._total(values))[0])
+
+    @functools.cached_property
+    def _total(self) -> Callable[[Any], Any]:
+        def total(value: Any) -> Any:
+            # A captured constant would have no device to reduce to ("destinations can not be empty").
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
+
+        compiled: Callable[[Any], Any] = tf.function(lambda value: self.strategy.run(total, args=(value,)))
+        return compiled
+
+    def from_chief(self, text: str) -> str:
+        """Returns the chief's `text`, at most 64 bytes, on every worker. Every worker must call it."""
+        encoded = np.zeros(64, np.int32)
+        if self.is_chief:
+            raw = text.encode()
+            encoded[: len(raw)] = list(raw)
+        return bytes(self.sum_over_workers(encoded).astype(np.uint8)).rstrip(b"\0").decode()
+
+    @contextlib.contextmanager
+    def losing_a_peer(self) -> Iterator[None]:
+        """Turns what TensorFlow says when another worker is gone into the error to start again with.
+
+        The others cannot go on without it (TensorFlow restores no collective), so all leave and all start again.
+        """
+        try:
+            yield
+        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+            if self.num_workers == 1:
+                raise
+            reason = error.message.splitlines()[0][:200] if error.message else type(error).__name__
+            raise TemporaryError(
+                f"Another worker of the {self.num_workers} was lost ({reason}).",
+                next_step="Start all workers again: they continue from the last checkpoint.",
+            ) from error
+
     def local_results(self, value: Any) -> tuple[Any, ...]:
         results: tuple[Any, ...] = self.strategy.experimental_local_results(value)
         return results
@@ -92,71 +145,45 @@ def padded(rows: np.ndarray, num: int) -> np.ndarray:
     return np.concatenate([rows, np.zeros((num - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
-def make(config: TrainConfig) -> Distribution:
+def make(config: TrainConfig, cluster: Cluster = ALONE) -> Distribution:
     """Returns the distribution that the config asks for. Call once, before any other use of TensorFlow.
 
     Raises:
-        ConfigError: When TF_CONFIG is missing or wrong for multi_worker, or replicas exceed the GPUs.
+        ConfigError: When replicas exceed the GPUs, or one device is asked for several.
     """
     name = config.strategy
     gpus = tf.config.list_physical_devices("GPU")
     if name == "auto":
         is_mirrored = (config.replicas or len(gpus)) > 1
-        name = "multi_worker" if num_workers() > 1 else "mirrored" if is_mirrored else "single"
+        name = "multi_worker" if cluster.num_workers > 1 else "mirrored" if is_mirrored else "single"
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if name == "single":
+        if (config.replicas or 1) > 1:
+            raise ConfigError(
+                f"train.strategy is single, but train.replicas is {config.replicas}.",
+                next_step="Set train.strategy=mirrored, or leave train.replicas out.",
+            )
         return Distribution(tf.distribute.get_strategy(), name, num_replicas=1, num_local=1)
     if name == "mirrored":
         strategy = _mirrored(_devices(config.replicas, num_gpus=len(gpus)))
         num = strategy.num_replicas_in_sync
         return Distribution(strategy, name, num_replicas=num, num_local=num)
-    if num_workers() < 2:
-        raise ConfigError(
-            f"train.strategy is multi_worker, but TF_CONFIG is {os.environ.get('TF_CONFIG', 'not set')!r}.",
-            next_step="Set TF_CONFIG with a cluster of at least two workers, or use train.strategy=mirrored.",
+    communication = tf.distribute.experimental.CommunicationImplementation
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=tf.distribute.experimental.CommunicationOptions(
+            implementation=communication.NCCL if gpus else communication.AUTO
         )
-    if os.environ.get("CUDA_VISIBLE_DEVICES") and gpus:
-        options = tf.distribute.experimental.CommunicationOptions(
-            implementation=tf.distribute.experimental.CommunicationImplementation.NCCL
-        )
-    else:
-        options = tf.distribute.experimental.CommunicationOptions()
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    )
     num = strategy.num_replicas_in_sync
-    resolver = strategy.cluster_resolver
-    worker = resolver.task_id + (1 if resolver.task_type == "worker" and _has_chief() else 0)
-    return Distribution(strategy, name, num_replicas=num, num_local=num // num_workers(), worker=worker)
-
-
-def num_workers() -> int:
-    """Returns the number of training machines that TF_CONFIG names; 1 where it is not set.
-
-    Raises:
-        ConfigError: When TF_CONFIG is not what TensorFlow expects.
-    """
-    cluster = _cluster()
-    return max(1, len(cluster.get("chief", [])) + len(cluster.get("worker", [])))
-
-
-def _has_chief() -> bool:
-    return bool(_cluster().get("chief"))
-
-
-def _cluster() -> dict[str, Any]:
-    text = os.environ.get("TF_CONFIG", "")
-    if not text:
-        return {}
-    try:
-        cluster: dict[str, list[str]] = json.loads(text).get("cluster", {})
-        if not all(isinstance(addresses, list) for addresses in cluster.values()):
-            raise TypeError
-        return cluster
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"TF_CONFIG is not the JSON that TensorFlow expects: {text!r}.",
-            next_step='Set it to {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.',
-        ) from error
+    return Distribution(
+        strategy,
+        name,
+        num_replicas=num,
+        num_local=num // cluster.num_workers,
+        num_workers=cluster.num_workers,
+        worker=cluster.worker,
+    )
 
 
 @functools.cache

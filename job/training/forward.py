@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job.training.distribution import Distribution
+from job.training.distribution import Distribution, share_rows
 
 Progress = Callable[[int, int], None]
 """(images done, images in all)."""
@@ -59,6 +59,23 @@ class Forward:
     ) -> np.ndarray:
         """Returns the first result of all `indices` [M] together: float32 [M, ...]."""
         return np.concatenate([first for _, (first, *_) in self(fetch, indices, on_progress=on_progress)])
+
+    def shared(self, fetch: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> np.ndarray:
+        """As `all`; each worker computes its share of the rows, and all get the same numbers.
+
+        What decides how the training goes on must not differ by the rounding of one worker's processor. Every worker
+        must call it.
+        """
+        distribution = self._distribution
+        if distribution.num_workers == 1:
+            return self.all(fetch, indices)
+        rows = share_rows(len(indices), distribution.num_workers)
+        mine = slice(distribution.worker * rows, (distribution.worker + 1) * rows)
+        # A worker with an empty share computes a row for its shape.
+        results = self.all(fetch, indices[mine] if len(indices[mine]) else indices[:1])
+        whole = np.zeros((len(indices), *results.shape[1:]), np.float32)
+        whole[mine] = results[: len(whole[mine])]
+        return distribution.sum_over_workers(whole)
 
     def _batch_of(self, inputs: np.ndarray, randoms: np.ndarray) -> tuple[np.ndarray, ...]:
         num = len(inputs)

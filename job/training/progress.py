@@ -6,7 +6,7 @@ Arrays go to an .npz file without pickle, everything else to JSON.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Progress:
         best: The best moment of the phase under way.
         best_loss: Its calibrated log loss on validation.
         num_steps: Phase → steps it ran, for the report.
+        retries: Phase → times it diverged and began again at half the learning rate.
     """
 
     finished: list[Trained] = field(default_factory=list)
@@ -55,6 +56,20 @@ class Progress:
     best: Trained | None = None
     best_loss: float = float("inf")
     num_steps: dict[str, int] = field(default_factory=dict)
+    retries: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of its checkpoint; sorts by age.
+
+        The number of finished phases tells the end of a phase from its last step, that of retries a phase that goes
+        on at a lower learning rate from the one that diverged.
+        """
+        return f"{self.total_steps:08d}-{len(self.finished)}-{sum(self.retries.values())}"
+
+    def snapshot(self) -> Progress:
+        """Returns the progress of this moment, which later steps do not change."""
+        return replace(self, finished=list(self.finished), num_steps=dict(self.num_steps), retries=dict(self.retries))
 
     def has(self, phase: str) -> bool:
         return any(trained.name == phase for trained in self.finished)
@@ -88,6 +103,7 @@ class Progress:
             "total_steps": self.total_steps,
             "best_loss": self.best_loss if self.best else None,
             "num_steps": self.num_steps,
+            "retries": self.retries,
             "trained": facts,
         }
         (folder / _JSON).write_text(json.dumps(state, indent=1))
@@ -111,4 +127,5 @@ class Progress:
             best=trained.get("best"),
             best_loss=best_loss,
             num_steps=state["num_steps"],
+            retries=state["retries"],
         )

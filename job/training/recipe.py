@@ -70,6 +70,10 @@ class Phase:
     unfreeze: float
     batchnorm: Literal["frozen", "trained"]
 
+    def slowed(self, num_retries: int) -> Phase:
+        """Returns the phase at half the learning rate for each time it diverged."""
+        return replace(self, learning_rate=self.learning_rate * 0.5**num_retries)
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

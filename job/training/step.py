@@ -26,6 +26,9 @@ Prepare = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]]
 NOT_FINITE = "not finite"
 """Begins the message of a refused step."""
 
+FIGURES = ("loss", "accuracy", "gradient_norm")
+"""What a step says of its batch."""
+
 
 def as_is(inputs: Any, partners: Any, targets: Any, partner_targets: Any, randoms: Any) -> tuple[Any, Any]:
     """The preparation of cached features: nothing is left to do."""
@@ -74,11 +77,14 @@ class TrainStep:
         )
         self._run = tf.function(self._on_all_replicas, autograph=False)
 
-    def __call__(self, batch: Batch) -> dict[str, Any]:
+    def __call__(self, batch: Batch, *, is_stopping: bool = False) -> dict[str, Any]:
         """Trains on one batch.
 
+        Args:
+            is_stopping: Whether this worker was asked to stop; all workers learn it with the gradients.
+
         Returns:
-            Scalars float32 on the device: loss (mean), accuracy, gradient_norm.
+            Scalars float32 on the device: loss (mean), accuracy, gradient_norm; stopping, above 0 where any worker is.
 
         Raises:
             tf.errors.InvalidArgumentError: When the loss or a gradient is not finite; nothing was changed.
@@ -86,7 +92,7 @@ class TrainStep:
         weights = np.ones(len(batch.indices), np.float32)
         arrays = (batch.inputs, batch.partners, batch.labels, batch.partner_labels, batch.randoms, weights)
         shares = tuple(self._distribution.split(array) for array in arrays)
-        results = self._run(shares)
+        results = self._run((*shares, self._distribution.same(np.float32(is_stopping))))
         return {name: self._distribution.local_results(value)[0] for name, value in results.items()}
 
     def _on_all_replicas(self, shares: tuple[Any, ...]) -> dict[str, Any]:
@@ -94,7 +100,7 @@ class TrainStep:
         return results
 
     def _on_replica(
-        self, inputs: Any, partners: Any, labels: Any, partner_labels: Any, randoms: Any, weights: Any
+        self, inputs: Any, partners: Any, labels: Any, partner_labels: Any, randoms: Any, weights: Any, stopping: Any
     ) -> dict[str, Any]:
         num_classes = self._class_weights.shape[0]
         targets, partner_targets = (tf.one_hot(each, num_classes) for each in (labels, partner_labels))
@@ -104,8 +110,9 @@ class TrainStep:
         gradients, sums = self._accumulated(inputs, targets, labels, weights)
         context = tf.distribute.get_replica_context()
         # Every replica must join every all-reduce, in one order.
+        sums = tf.concat([sums, [stopping]], axis=0)
         *gradients, sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, sums])
-        loss, correct, count = tf.unstack(sums)
+        loss, correct, count, stopping = tf.unstack(sums)
         gradients = [gradient / count for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
         scale = self._optimizer.scale_loss(1.0) if self._is_float16 else 1.0
@@ -122,7 +129,7 @@ class TrainStep:
         # All of `apply`, not the gradients alone: weight decay does not wait for them.
         with tf.control_dependencies([check]):
             self._optimizer.apply(gradients, self._variables)
-        return {"loss": loss / count, "accuracy": correct / count, "gradient_norm": norm / scale}
+        return {"loss": loss / count, "accuracy": correct / count, "gradient_norm": norm / scale, "stopping": stopping}
 
     def _accumulated(self, inputs: Any, targets: Any, labels: Any, weights: Any) -> tuple[list[Any], Any]:
         """Returns (gradient sums, [loss, correct, count]) of a replica's share, over its micro-batches."""

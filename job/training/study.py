@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from job.config import Config
 from job.dataset.example import Split
 from job.dataset.feed import Feed, Fetch
 from job.dataset.prepare import Dataset
-from job.evaluation import metrics
-from job.evaluation.calibration import fit_temperature
+from job.errors import DivergedError
+from job.evaluation.calibration import calibrated_log_loss
 from job.model import cut as cuts
 from job.model import freezing
 from job.model.backbones import Backbone
 from job.model.cut import Cut
 from job.training import optimizer, probe
 from job.training.checkpoint import Checkpoints
+from job.training.class_weights import class_weights
 from job.training.distribution import Distribution
 from job.training.features import FeatureCache, Features
 from job.training.forward import Forward
@@ -59,6 +61,7 @@ class Study:
 
     def __post_init__(self) -> None:
         self._config: Config = self.workspace.config
+        self._saved: Path | None = None
         self._pretrained = [variable.numpy() for variable in self.model.variables]
         self._position = {id(variable): position for position, variable in enumerate(self.model.variables)}
         self._train = self.dataset.indices(Split.TRAIN)
@@ -75,19 +78,63 @@ class Study:
 
     def run(self) -> Progress:
         """Trains what is not trained yet and returns all candidates, the probe first."""
-        saved = self.checkpoints.latest()
-        progress = Progress.load(saved) if saved else Progress()
-        if saved:
-            self.workspace.console.info(f"Going on from checkpoint {saved.name}.", checkpoint=saved.name)
+        progress = self._resumed()
         if not progress.has(PROBE):
-            progress.finished.append(self._probe())
+            progress = self._probed(progress)
+        loop = Loop(
+            self.checkpoints,
+            self.telemetry,
+            self.workspace.stop,
+            self._config.checkpoint,
+            self.workspace.timings,
+        )
+        for phase in self.recipe.phases:
+            while not progress.has(phase.name):
+                try:
+                    with self.distribution.losing_a_peer():
+                        self._train_phase(phase, progress, loop)
+                except DivergedError as error:
+                    progress = self._retried(phase, error)
+        self.checkpoints.wait()
+        return progress
+
+    def _resumed(self) -> Progress:
+        """Returns the progress of the chief's newest checkpoint, the same on every worker."""
+        name = self.distribution.from_chief(self.checkpoints.newest())
+        self._saved = self.checkpoints.fetch(name) if name else None
+        if self._saved is None:
+            return Progress()
+        self.workspace.console.info(f"Going on from checkpoint {name}.", checkpoint=name)
+        return Progress.load(self._saved)
+
+    def _probed(self, progress: Progress) -> Progress:
+        """Returns the progress with the probe, which the chief fits and the other workers take from it."""
+        with self.workspace.timings.stage("features", num_images=len(self._known)):
+            pooled = self._plain_features(cuts.features_cut(self.model))
+        if self.distribution.is_chief:
+            progress.finished.append(self._probe(pooled))
             progress.num_steps[PROBE] = 0
             self.checkpoints.save(progress, None)
-        loop = Loop(progress, self.checkpoints, self.telemetry, self.workspace.stop, self._config.checkpoint)
-        for phase in self.recipe.phases:
-            if not progress.has(phase.name):
-                self._train_phase(phase, progress, loop)
+        if self.distribution.num_workers == 1:
+            return progress
         self.checkpoints.wait()
+        return self._resumed()
+
+    def _retried(self, phase: Phase, error: DivergedError) -> Progress:
+        """Returns the progress of the last checkpoint, with which a phase that diverged once begins again, slower.
+
+        Raises:
+            DivergedError: The one given, where `train.on_divergence` does not ask for it or it was tried before.
+        """
+        progress = self._resumed()
+        if self._config.train.on_divergence != "retry" or progress.retries.get(phase.name):
+            raise error
+        progress.retries[phase.name] = 1
+        self.workspace.console.warn(
+            f"{error.message}. Tried once more from step {progress.step if progress.phase == phase.name else 0} of "
+            f"{phase.name} at half the learning rate.",
+            images=error.images,
+        )
         return progress
 
     def apply(self, weights: Weights) -> None:
@@ -104,29 +151,7 @@ class Study:
         )
         return forward.all(self.dataset.pixels.gather, indices, on_progress=on_progress)
 
-    def hyperparameters(self) -> dict[str, Any]:
-        """Returns what TensorBoard's HParams page compares runs by."""
-        recipe = self.recipe
-        found = {
-            "backbone": self.backbone.name,
-            "image_px": self.views.image_px,
-            "preset": self._config.train.preset,
-            "batch": recipe.batch,
-            "label_smoothing": recipe.label_smoothing,
-            "dropout": recipe.dropout,
-            "seed": self._config.train.seed,
-        }
-        for phase in recipe.phases:
-            found |= {
-                f"{phase.name}.learning_rate": phase.learning_rate,
-                f"{phase.name}.steps": phase.num_steps,
-                f"{phase.name}.unfreeze": phase.unfreeze,
-            }
-        return found
-
-    def _probe(self) -> Trained:
-        with self.workspace.timings.stage("features", num_images=len(self._known)):
-            pooled = self._plain_features(cuts.features_cut(self.model))
+    def _probe(self, pooled: Features) -> Trained:
         with (
             self.workspace.timings.stage(PROBE, num_images=len(self._train)),
             self.workspace.bar(PROBE, unit="strengths") as bar,
@@ -174,14 +199,18 @@ class Study:
         self.apply(best.weights)
         cut = self._cut(phase)
         freezing.freeze(self.model, cut, batchnorm=phase.batchnorm)
-        task = self._task(phase, cut)
+        task = self._task(phase.slowed(progress.retries.get(phase.name, 0)), cut)
         self._show_augmented(task.feed)
-        num_images = (phase.num_steps - progress.step) * self.recipe.batch
+        before = progress.total_steps
         with (
-            self.workspace.timings.stage(phase.name, num_images=num_images),
+            self.workspace.timings.stage(phase.name),
             self.workspace.bar(phase.name, unit="images") as bar,
         ):
-            loop.run(task, bar)
+            try:
+                loop.run(task, progress, self._saved, bar)
+            finally:
+                num_images = (progress.total_steps - before) * self.recipe.batch
+                self.workspace.timings.num_images[phase.name] += num_images
 
     def _show_augmented(self, feed: Feed) -> None:
         """Writes the first training images, as augmentation changes them, to TensorBoard."""
@@ -228,10 +257,11 @@ class Study:
                 mixes=mixes,
             ),
             snapshot=lambda: self._snapshot(net),
-            val_logits=lambda: forward.all(val_fetch, self._val),
+            val_logits=lambda: forward.shared(val_fetch, self._val),
             val_labels=self._val_labels,
             val_loss=calibrated_log_loss,
             names=lambda indices: [self.dataset.rows[int(index)].uri for index in indices],
+            is_shared=self.distribution.num_workers > 1,
         )
 
     def _frozen(self, phase: Phase, cut: Cut) -> tuple[Any, Callable[[np.ndarray], np.ndarray], Features | None]:
@@ -253,20 +283,3 @@ class Study:
         """Returns the values of all that `net` may have changed, the statistics of a trained BatchNorm included."""
         changed = [variable for layer in net.layers if layer.trainable for variable in layer.variables]
         return {self._position[id(v)]: v.numpy() for v in changed if id(v) in self._position}
-
-
-def calibrated_log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean log loss, nats, at the temperature that fits these logits best: what would be served."""
-    return float(metrics.losses(logits / fit_temperature(logits, labels), labels).mean())
-
-
-def class_weights(labels: np.ndarray, num_classes: int, how: str) -> np.ndarray:
-    """Returns float32 [K]: ones, or ("balanced") inverse to each class's count with mean 1 over the examples.
-
-    Args:
-        labels: int32 [N] of the training examples.
-    """
-    if how == "none":
-        return np.ones(num_classes, np.float32)
-    counts = np.bincount(labels, minlength=num_classes)
-    return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -24,6 +25,19 @@ def run() -> Callable[..., Done]:
         return Done(done.returncode, events, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def reached() -> Callable[..., None]:
+    """Returns a function that returns once a process has come so far, or has ended."""
+
+    def reached(process: subprocess.Popen[str], is_reached: Callable[[], bool]) -> None:
+        while process.poll() is None and not is_reached():
+            # The process writes its files while this one looks; a short wait leaves it the processor.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+
+    return reached
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,10 @@ class Done:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "job", *arguments]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, **variables}
 
 
 def train_arguments(data: str, output: str, work: Path, *settings: str) -> list[str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 
 from job.storage import Store, at
 from job.storage.local import LocalStore
-from job.training.checkpoint import MARKER, Checkpoints, trackable
+from job.training.checkpoint import MARKER, Checkpoints, state_of
 from job.training.progress import Progress, Trained
 from tests.integration.training import tiny
 
@@ -43,11 +46,10 @@ def test_everything_a_step_changes_comes_back(tmp_path: Path) -> None:
     net, optimizer = trained(num_steps=3)
     other, other_optimizer = trained(seed=9, num_steps=1)
     with open_at(tmp_path) as checkpoints:
-        checkpoints.save(progress(3), trackable(net, optimizer))
+        checkpoints.save(progress(3), state_of(net, optimizer))
         checkpoints.wait()
-        latest = checkpoints.latest()
-        assert latest is not None
-        checkpoints.restore(latest, trackable(other, other_optimizer))
+        latest = checkpoints.fetch(checkpoints.newest())
+        checkpoints.restore(latest, state_of(other, other_optimizer))
     for one, another in zip(
         [*net.variables, *optimizer.variables], [*other.variables, *other_optimizer.variables], strict=True
     ):
@@ -63,32 +65,31 @@ def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
     with open_at(tmp_path) as checkpoints:
         checkpoints.save(progress(3), None)
         checkpoints.wait()
-        latest = checkpoints.latest()
-        assert latest is not None
-        with pytest.raises(Exception, match=r"state|[Nn]o such file|not find"):
-            checkpoints.restore(latest, trackable(net, optimizer))
+        latest = checkpoints.fetch(checkpoints.newest())
+        with pytest.raises(FileNotFoundError, match="state"):
+            checkpoints.restore(latest, state_of(net, optimizer))
 
 
 def test_the_newest_n_are_kept_here_and_at_the_output(tmp_path: Path) -> None:
     with open_at(tmp_path, keep=2) as checkpoints:
         for step in (3, 9, 10, 100):
             checkpoints.save(progress(step), None)
+            checkpoints.wait()
     for root in (tmp_path / "run", tmp_path / "out"):
         assert sorted(path.name for path in (root / "checkpoints").iterdir() if any(path.iterdir())) == [
-            "00000010-1",
-            "00000100-1",
+            "00000010-1-0",
+            "00000100-1-0",
         ]
     with open_at(tmp_path) as checkpoints:
-        assert checkpoints.latest() == tmp_path / "run" / "checkpoints" / "00000100-1"
+        assert checkpoints.newest() == "00000100-1-0"
 
 
 def test_the_end_of_a_phase_is_newer_than_its_last_step(tmp_path: Path) -> None:
     with open_at(tmp_path) as checkpoints:
         checkpoints.save(progress(12, 2), None)
         checkpoints.save(progress(12, 1), None)
-        latest = checkpoints.latest()
-    assert latest is not None
-    assert latest.name == "00000012-2"
+        newest = checkpoints.newest()
+    assert newest == "00000012-2-0"
 
 
 class Recording(LocalStore):
@@ -111,13 +112,13 @@ def test_the_marker_comes_last_and_goes_first(tmp_path: Path) -> None:
     store = Recording(tmp_path / "out")
     net, optimizer = trained()
     with open_at(tmp_path, store, keep=1) as checkpoints:
-        checkpoints.save(progress(1), trackable(net, optimizer))
+        checkpoints.save(progress(1), state_of(net, optimizer))
         checkpoints.wait()
         uploads = [name for event, name in store.events if event == "upload"]
         assert uploads[-1] == MARKER
-        assert len(uploads) >= 5
-        assert json.loads((tmp_path / "out/checkpoints/00000001-1" / MARKER).read_text()) == {
-            "files": sorted(uploads[:-1])
+        folder = tmp_path / "out/checkpoints/00000001-1-0"
+        assert json.loads((folder / MARKER).read_text()) == {
+            "files": {name: (folder / name).stat().st_size for name in ("progress.json", "progress.npz", "state.npz")}
         }
         checkpoints.save(progress(2), None)
     deletes = [name for event, name in store.events if event == "delete"]
@@ -127,31 +128,29 @@ def test_the_marker_comes_last_and_goes_first(tmp_path: Path) -> None:
 
 def test_a_folder_without_its_marker_is_no_checkpoint(tmp_path: Path) -> None:
     with open_at(tmp_path) as checkpoints:
-        assert checkpoints.latest() is None
+        assert checkpoints.newest() == ""
         for step in (1, 2):
             checkpoints.save(progress(step), None)
     for root in ("run", "out"):
-        (tmp_path / root / "checkpoints" / "00000002-1" / MARKER).unlink()
+        (tmp_path / root / "checkpoints" / "00000002-1-0" / MARKER).unlink()
     with open_at(tmp_path) as checkpoints:
-        latest = checkpoints.latest()
-        assert latest is not None
-        assert latest.name == "00000001-1"
+        assert checkpoints.newest() == "00000001-1-0"
 
 
 @pytest.mark.parametrize("remains", ["nothing", "half a checkpoint"])
 def test_a_checkpoint_that_is_only_at_the_output_is_fetched(remains: str, tmp_path: Path) -> None:
     net, optimizer = trained(num_steps=2)
     with open_at(tmp_path) as checkpoints:
-        checkpoints.save(progress(2), trackable(net, optimizer))
-    local = tmp_path / "run" / "checkpoints" / "00000002-1"
+        checkpoints.save(progress(2), state_of(net, optimizer))
+    local = tmp_path / "run" / "checkpoints" / "00000002-1-0"
     shutil.rmtree(tmp_path / "run")
     if remains != "nothing":
         local.mkdir(parents=True)
         (local / "progress.json").write_text("{")
     other, other_optimizer = trained(seed=9)
     with open_at(tmp_path) as checkpoints:
-        assert checkpoints.latest() == local
-        checkpoints.restore(local, trackable(other, other_optimizer))
+        assert checkpoints.fetch(checkpoints.newest()) == local
+        checkpoints.restore(local, state_of(other, other_optimizer))
     np.testing.assert_array_equal(net.variables[0].numpy(), other.variables[0].numpy())
     assert Progress.load(local).total_steps == 2
 
@@ -160,17 +159,78 @@ def test_what_is_newer_here_than_at_the_output_wins(tmp_path: Path) -> None:
     with open_at(tmp_path) as checkpoints:
         for step in (1, 2):
             checkpoints.save(progress(step), None)
-    shutil.rmtree(tmp_path / "out" / "checkpoints" / "00000002-1")
+    shutil.rmtree(tmp_path / "out" / "checkpoints" / "00000002-1-0")
     with open_at(tmp_path) as checkpoints:
-        latest = checkpoints.latest()
-    assert latest is not None
-    assert latest.name == "00000002-1"
+        newest = checkpoints.newest()
+    assert newest == "00000002-1-0"
+
+
+def test_while_the_output_is_away_training_goes_on_and_the_newest_is_copied_afterwards(tmp_path: Path) -> None:
+    store = Away(tmp_path / "out")
+    told: list[str] = []
+    with open_at(tmp_path, store, keep=1, on_error=told.append) as checkpoints:
+        for step in (1, 2, 3):
+            # The copy of the first one hangs; these return all the same.
+            checkpoints.save(progress(step), None)
+        checkpoints._written()
+        assert checkpoints.newest() == "00000003-1-0"
+        assert not list((tmp_path / "out").iterdir())
+        store.is_back.set()
+    assert told == []
+    copied = sorted(path.parent.name for path in (tmp_path / "out/checkpoints").glob(f"*/{MARKER}"))
+    assert copied == ["00000003-1-0"]
+
+
+def test_a_disk_that_is_full_ends_the_next_save_with_the_reason_and_leaves_nothing_whole(tmp_path: Path) -> None:
+    # A limit on the size of files is what a full disk is to a single write.
+    program = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from job.errors import TemporaryError\n"
+        "from job.storage import at\n"
+        "from job.training.checkpoint import Checkpoints\n"
+        "from job.training.progress import Progress, Trained\n"
+        "folder = Path(sys.argv[1])\n"
+        "(folder / 'out').mkdir()\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "large = Progress([Trained('probe', 0, {0: np.zeros(100_000, np.float32)}, np.zeros((2, 3), np.float32))])\n"
+        "with Checkpoints(folder, at(str(folder / 'out')), keep=2, writes=True, on_error=print) as saved:\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))\n"
+        "    saved.save(large, None)\n"
+        "    try: saved.wait()\n"
+        "    except TemporaryError as error: print('told:', error.message)\n"
+        "    assert saved.newest() == ''\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "    saved.save(large, None)\n"
+        "    saved.wait()\n"
+        "    print('then:', saved.newest())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    told, then = done.stdout.splitlines()
+    assert told.startswith("told: the disk is full while writing")
+    assert then == "then: 00000000-1-0"
+
+
+class Away(LocalStore):
+    """A folder that answers no write before it is back."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(str(root), root)
+        self.is_back = threading.Event()
+
+    def upload(self, path: Path, name: str, **kwargs: Any) -> Any:
+        self.is_back.wait()
+        return super().upload(path, name, **kwargs)
 
 
 def test_a_worker_that_does_not_write_leaves_nothing(tmp_path: Path) -> None:
     with open_at(tmp_path, writes=False) as checkpoints:
         checkpoints.save(progress(2), None)
-        assert checkpoints.latest() is None
+        assert checkpoints.newest() == ""
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "out").iterdir())
 
@@ -180,14 +240,14 @@ def test_a_copy_that_fails_is_told_and_the_training_goes_on(tmp_path: Path) -> N
     told: list[str] = []
     with open_at(tmp_path, on_error=told.append) as checkpoints:
         checkpoints.save(progress(2), None)
-    assert (tmp_path / "run" / "checkpoints" / "00000002-1" / MARKER).is_file()
+    assert (tmp_path / "run" / "checkpoints" / "00000002-1-0" / MARKER).is_file()
     (message,) = told
-    assert message.startswith("The checkpoint 00000002-1 is kept locally only: ")
+    assert message.startswith("The checkpoint 00000002-1-0 is kept on this machine only")
 
 
 def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
     net, optimizer = trained()
     with open_at(tmp_path) as checkpoints:
-        checkpoints.save(progress(2), trackable(net, optimizer))
-    names = {path.name for path in (tmp_path / "run" / "checkpoints" / "00000002-1").iterdir()}
-    assert names == {"state.index", "state.data-00000-of-00001", "progress.npz", "progress.json", MARKER}
+        checkpoints.save(progress(2), state_of(net, optimizer))
+    names = {path.name for path in (tmp_path / "run" / "checkpoints" / "00000002-1-0").iterdir()}
+    assert names == {"state.npz", "progress.npz", "progress.json", MARKER}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,44 +18,15 @@ def train_config(*overrides: str) -> TrainConfig:
     return configs.load(None, [f"train.{override}" for override in overrides]).train
 
 
-def tf_config(*workers: str, **task: object) -> str:
-    return json.dumps({"cluster": {"worker": list(workers)}, "task": {"type": "worker", "index": 0, **task}})
-
-
-def test_one_device_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TF_CONFIG", raising=False)
+def test_one_device_is_the_default() -> None:
     made = distribution.make(train_config())
     assert (made.name, made.num_replicas, made.num_local, made.is_chief, made.has_gpu) == ("single", 1, 1, True, False)
     assert made.describe() == "1 x CPU"
 
 
-@pytest.mark.parametrize("text", ["", tf_config("a:1")])
-def test_multi_worker_needs_two_workers(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(ConfigError, match=r"train\.strategy is multi_worker, but TF_CONFIG is") as caught:
-        distribution.make(train_config("strategy=multi_worker"))
-    assert "train.strategy=mirrored" in caught.value.next_step
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '"worker"', "7", '{"cluster": []}', '{"cluster": {"worker": "a:1,b:2"}}', '{"cluster": 1}']
-)
-@pytest.mark.parametrize("strategy", ["auto", "multi_worker"])
-def test_a_tf_config_that_is_none_is_refused_with_an_example(
-    strategy: str, text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(ConfigError, match="TF_CONFIG is not the JSON that TensorFlow expects") as caught:
-        distribution.make(train_config(f"strategy={strategy}"))
-    assert text in caught.value.message
-    assert '"cluster"' in caught.value.next_step
-
-
-def test_workers_are_counted_with_the_chief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": []}}))
-    assert distribution.num_workers() == 3
-    monkeypatch.delenv("TF_CONFIG")
-    assert distribution.num_workers() == 1
+def test_one_device_is_not_asked_for_several_replicas() -> None:
+    with pytest.raises(ConfigError, match=r"train\.strategy is single, but train\.replicas is 2"):
+        distribution.make(train_config("strategy=single", "replicas=2"))
 
 
 def test_more_replicas_than_gpus_are_refused() -> None:

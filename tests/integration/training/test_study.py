@@ -16,10 +16,11 @@ import job.demo
 from job import config as configs
 from job.console import console
 from job.dataset.feed import uniforms
+from job.evaluation.calibration import calibrated_log_loss
 from job.interruption import Stop
 from job.platforms import Platform
-from job.stages import prepare, train
-from job.training import study
+from job.stages import measure, prepare, train
+from job.training.class_weights import class_weights
 from job.training.progress import Progress
 from job.training.study import Study
 from job.versions import versions
@@ -143,7 +144,7 @@ def test_a_candidate_is_its_weights_on_the_pretrained_model(cached: Ran) -> None
 
 def test_augmented_images_are_shown_and_hyperparameters_told(cached: Ran) -> None:
     assert len(cached.curve("augmented")) >= 1
-    told = cached.study.hyperparameters()
+    told = measure.hyperparameters(cached.study)
     assert told["backbone"] == "mobilenet_025"
     assert told["finetune.learning_rate"] == 0.001
     assert told["head.steps"] == cached.study.recipe.phases[0].num_steps
@@ -170,18 +171,18 @@ def test_trained_batchnorm_moves_and_mixing_trains(images: Path, tmp_path: Path)
 
 def test_balanced_class_weights_are_inverse_to_the_counts_with_mean_one() -> None:
     labels = np.array([0] * 6 + [1] * 3 + [2] * 1, np.int32)
-    weights = study.class_weights(labels, 4, "balanced")
+    weights = class_weights(labels, 4, "balanced")
     np.testing.assert_allclose(weights[:3] * [6, 3, 1], weights[0] * 6)
     assert weights[labels].sum() * 4 / 3 == pytest.approx(len(labels))
     assert np.isfinite(weights).all()
-    np.testing.assert_array_equal(study.class_weights(labels, 4, "none"), np.ones(4))
+    np.testing.assert_array_equal(class_weights(labels, 4, "none"), np.ones(4))
 
 
 def test_the_calibrated_loss_does_not_see_the_scale_of_logits() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 200).astype(np.int32)
     logits = (np.eye(3)[labels] * 1.5 + rng.normal(size=(200, 3))).astype(np.float32)
-    losses = [study.calibrated_log_loss(logits * scale, labels) for scale in (0.5, 1.0, 3.0)]
+    losses = [calibrated_log_loss(logits * scale, labels) for scale in (0.5, 1.0, 3.0)]
     np.testing.assert_allclose(losses, losses[0], atol=1e-3)
 
 
