@@ -1,7 +1,8 @@
 """Frozen work is done once: what a trunk gives for each (image, view), kept in memory-mapped files.
 
 In epoch e an image shows view (e + index) mod V, so every epoch mixes all views and each is seen equally
-often. One file a (cut, view), its marker written last: a restart goes on with the first that is missing.
+often. One file a (cut, view), its marker written last; until then a note beside it says how many rows are right, and
+a restart goes on behind them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,9 @@ from job.model.cut import Cut
 from job.training.distribution import Distribution
 from job.training.forward import Forward, Progress
 from job.training.views import Views
+
+NOTE_EVERY_S = 10.0
+"""Seconds of features that a kill may cost."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class FeatureCache:
         batch: int,
         budget_bytes: float,
         key: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
         self._pixels = pixels
@@ -95,6 +101,7 @@ class FeatureCache:
         self._batch = batch
         self._budget_bytes = budget_bytes
         self._key = f"{key} {_digest(model)} {views}"
+        self._clock = clock
         self._plain: dict[Cut, View] = {}
 
     def fits(self, cut: Cut, *, num_examples: int, num_views: int) -> bool:
@@ -153,22 +160,71 @@ class FeatureCache:
         row = np.full(int(examples.max()) + 1, -1, np.int64)
         row[examples] = np.arange(len(examples))
         path = self._folder / f"cut-{cut.index}-view-{number}.npy"
-        marker = path.with_suffix(".json")
+        marker, note = path.with_suffix(".json"), path.with_suffix(".partial.json")
         shape = (len(examples), *cut.shape)
         rows_digest = hashlib.sha256(examples.tobytes()).hexdigest()
         wanted = {"key": self._key, "shape": list(shape), "examples": rows_digest}
-        if marker.is_file() and json.loads(marker.read_text()) == wanted:
+        if _read(marker) == wanted:
             return View(row, np.load(path, mmap_mode="r"))
         marker.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        for rows, (values,) in forward(fetch, examples, randoms, on_progress=on_progress):
-            array[rows] = values
-        array.flush()
-        temporary = marker.with_suffix(".tmp")
-        temporary.write_text(json.dumps(wanted))
-        os.replace(temporary, marker)
+        noted = _read(note)
+        done = noted.pop("rows", 0)
+        if noted != wanted or not path.is_file():
+            done = 0
+            _reserve(path, shape)
+        array = np.lib.format.open_memmap(path, mode="r+")
+        first, noted_s = done, self._clock()
+        try:
+            for rows, (values,) in forward(fetch, examples[first:], randoms, on_progress=_behind(on_progress, first)):
+                array[first + rows.start : first + rows.stop] = values
+                done = first + rows.stop
+                if self._clock() - noted_s >= NOTE_EVERY_S:
+                    array.flush()
+                    _write(note, {**wanted, "rows": done})
+                    noted_s = self._clock()
+        finally:
+            array.flush()
+            _write(note, {**wanted, "rows": done})
+        _write(marker, wanted)
+        note.unlink()
         return View(row, array)
+
+
+def _reserve(path: Path, shape: tuple[int, ...]) -> None:
+    """Makes the file with all of its space: writing to a mapped file on a full disk would kill the process.
+
+    Raises:
+        OSError: When there is no space for it; nothing is left.
+    """
+    try:
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _behind(on_progress: Progress | None, first: int) -> Progress | None:
+    """Returns the hook of all rows for one that counts the rows behind the first ones."""
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(first + done, first + total)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(facts))
+    os.replace(temporary, path)
 
 
 def _digest(model: Any) -> str:

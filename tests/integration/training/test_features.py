@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ import numpy as np
 import pytest
 
 from job.dataset.pack import PackedPixels
+from job.errors import StoppedError
 from job.model import cut as cuts
 from job.training.features import FeatureCache
+from job.training.forward import Progress
 from job.training.recipe import Augmentation
 from job.training.views import Views
 from tests.integration.training import tiny
@@ -49,8 +54,26 @@ class Unreadable:
         raise AssertionError("the images were read again")
 
 
-def cache(model: Any, pixels: Any, folder: Path, *, views: Views = VIEWS, key: str = "data") -> FeatureCache:
-    return FeatureCache(model, pixels, tiny.SINGLE, views, folder=folder, batch=4, budget_bytes=1e9, key=key)
+class Counting:
+    """Pixels that remember who asked for which of them."""
+
+    def __init__(self, pixels: PackedPixels) -> None:
+        self._pixels = pixels
+        self.asked: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return N
+
+    def gather(self, indices: np.ndarray) -> np.ndarray:
+        self.asked.append(indices.tolist())
+        return self._pixels.gather(indices)
+
+
+def cache(
+    model: Any, pixels: Any, folder: Path, *, views: Views = VIEWS, key: str = "data", **settings: Any
+) -> FeatureCache:
+    settings = {"folder": folder, "batch": 4, "budget_bytes": 1e9, "key": key, **settings}
+    return FeatureCache(model, pixels, tiny.SINGLE, views, **settings)
 
 
 def lower_cut(model: Any) -> Any:
@@ -89,6 +112,62 @@ def test_a_second_start_computes_nothing_again(pixels: PackedPixels, tmp_path: P
     same = again.views(cut, again.plain(cut, EXAMPLES), EXAMPLES, num_views=3)
     for one, other in zip(views.views, same.views, strict=True):
         np.testing.assert_array_equal(one.values, other.values)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_start_after_a_stop_goes_on_behind_the_last_row(number: int, pixels: PackedPixels, tmp_path: Path) -> None:
+    model = classifier()
+    cut = lower_cut(model)
+
+    def compute(folder: str, source: Any, on_progress: Progress | None) -> np.ndarray:
+        maker = cache(model, source, tmp_path / folder)
+        if number == 0:
+            return maker.plain(cut, EXAMPLES, on_progress=on_progress).views[0].values
+        plain = cache(model, pixels, tmp_path / folder).plain(cut, EXAMPLES)
+        return maker.views(cut, plain, EXAMPLES, num_views=2, on_progress=on_progress).views[1].values
+
+    def stop(done: int, total: int) -> None:
+        raise StoppedError("stopped")
+
+    with pytest.raises(StoppedError):
+        compute("parts", pixels, stop)
+    counted = Counting(pixels)
+    told: list[tuple[int, int]] = []
+    values = compute("parts", counted, lambda done, total: told.append((done, total)))
+    # A batch of four was there; the last three of seven are left.
+    assert counted.asked == [EXAMPLES[4:].tolist()]
+    assert told == [(7, 7)]
+    np.testing.assert_array_equal(values, compute("whole", pixels, None))
+    assert not list((tmp_path / "parts").glob("*.partial.json"))
+
+
+def test_rows_are_noted_as_time_goes_by(pixels: PackedPixels, tmp_path: Path) -> None:
+    model = classifier()
+    hours = iter(range(100))
+    source = cache(model, pixels, tmp_path / "f", clock=lambda: 3600.0 * next(hours))
+    noted: list[int] = []
+
+    def look(done: int, total: int) -> None:
+        (note,) = (tmp_path / "f").glob("*.partial.json")
+        noted.append(json.loads(note.read_text())["rows"])
+
+    source.plain(lower_cut(model), EXAMPLES, on_progress=look)
+    assert noted == [4, 7]
+
+
+def test_a_full_disk_is_said_before_anything_is_computed(tmp_path: Path, pixels: PackedPixels) -> None:
+    program = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from job.training.features import _reserve\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))\n"
+        "try: _reserve(Path(sys.argv[1]) / 'view.npy', (1000, 100))\n"
+        "except OSError as error: print(error.strerror)\n"
+        "print(sorted(Path(sys.argv[1]).glob('view*')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["File too large", "[]"], done.stderr
 
 
 @pytest.mark.parametrize("change", ["weights", "key", "examples", "augmentation", "no marker"])
