@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -64,7 +63,7 @@ def train(
     from job.quiet import import_tensorflow
 
     # Before TensorFlow is imported: as PID 1 an unhandled SIGTERM would be ignored.
-    stop = Stop(grace_s=grace)
+    stop = Stop(grace_s=grace, leave=_leave)
     stop.install()
     settings = _config(config, data, output, overrides)
     import_tensorflow()
@@ -225,17 +224,30 @@ def main() -> None:
         failure = disk.translate(error, str(where), where)
         # A full disk or a missing right is the user's to change; anything else is a fault of ours: show where.
         if not disk.is_no_space(error) and not isinstance(failure, AccessError):
+            _say_why(f"{type(error).__name__}: {error}")
             raise
         _fail(failure)
+    except Exception as error:
+        _say_why(f"{type(error).__name__}: {error}")
+        raise
 
 
 def _fail(error: JobError) -> None:
     """Says on stderr, and where the platform shows it, why the job ends, and exits."""
     from job.console import console
-    from job.platforms import recognise
 
     console(sys.stderr).error(str(error), error=type(error).__name__, exit_code=error.exit_code)
-    if path := recognise(os.environ).failure_path:
-        with contextlib.suppress(OSError):
-            path.write_text(f"{error}\n", encoding="utf-8")
+    _say_why(str(error))
     sys.exit(error.exit_code)
+
+
+def _leave(exit_code: int) -> None:
+    """Ends the process just before the grace period does, whatever it is doing."""
+    _say_why("Stopped by a signal; the grace period ended in the middle of a piece of work, which is done again.")
+    os._exit(exit_code)
+
+
+def _say_why(reason: str) -> None:
+    from job.platforms import say_why
+
+    say_why(reason)

@@ -8,12 +8,16 @@ A platform only fills in what the config leaves open. Contracts:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 SAGEMAKER_ROOT = Path("/opt/ml")
+
+MAX_REASON = 1024
+"""Characters that SageMaker shows; Kubernetes cuts after 4,096 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,11 @@ class Platform:
     Attributes:
         data_uri: Where it puts the training data; None where it says nothing.
         output_uri: Where it expects results.
-        failure_path: A file for the reason of a failure, which the platform shows its user.
     """
 
     name: Literal["laptop", "kubernetes", "vertex", "sagemaker", "azureml"]
     data_uri: str | None = None
     output_uri: str | None = None
-    failure_path: Path | None = None
 
 
 def recognise(environ: Mapping[str, str], *, sagemaker_root: Path = SAGEMAKER_ROOT) -> Platform:
@@ -47,7 +49,6 @@ def recognise(environ: Mapping[str, str], *, sagemaker_root: Path = SAGEMAKER_RO
             "sagemaker",
             data_uri=str(channel) if channel.is_dir() else None,
             output_uri=str(sagemaker_root / "model"),
-            failure_path=sagemaker_root / "output" / "failure",
         )
     if "AZUREML_RUN_ID" in environ:
         folded = {name.lower(): value for name, value in environ.items()}
@@ -57,5 +58,18 @@ def recognise(environ: Mapping[str, str], *, sagemaker_root: Path = SAGEMAKER_RO
             output_uri=folded.get("azure_ml_output_output"),
         )
     if "KUBERNETES_SERVICE_HOST" in environ:
-        return Platform("kubernetes", failure_path=Path("/dev/termination-log"))
+        return Platform("kubernetes")
     return Platform("laptop")
+
+
+def say_why(reason: str, *, root: Path = Path("/")) -> None:
+    """Writes why the job ends where a platform would show it to its user, whichever of these places there is.
+
+    Kubernetes makes the file /dev/termination-log in every container (terminationMessagePath); SageMaker reads
+    /opt/ml/output/failure. Best effort: the exit code has the last word.
+    """
+    log, failure = root / "dev" / "termination-log", root / "opt" / "ml" / "output" / "failure"
+    for file, is_shown in ((log, log.is_file()), (failure, failure.parent.is_dir())):
+        if is_shown:
+            with contextlib.suppress(OSError):
+                file.write_text(reason[:MAX_REASON], encoding="utf-8")

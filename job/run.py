@@ -12,7 +12,7 @@ from job.config import Config
 from job.console import Console
 from job.interruption import Stop
 from job.platforms import Platform
-from job.stages import deliver, measure, prepare, train
+from job.stages import deliver, ending, export, measure, prepare, train
 from job.versions import versions
 from job.workspace import Workspace
 
@@ -36,7 +36,7 @@ def run(config: Config, platform: Platform, console: Console, stop: Stop) -> dic
 
 def _lead(workspace: Workspace) -> dict[str, Any]:
     """The whole story: what the chief of several machines does, and a machine by itself."""
-    with deliver.lease(workspace):
+    with deliver.lease(workspace), ending.told(workspace):
         workspace.begin(versions())
         with deliver.logs(workspace):
             dataset = prepare.dataset(workspace)
@@ -44,8 +44,8 @@ def _lead(workspace: Workspace) -> dict[str, Any]:
             candidates = trainer.run()
             choice = measure.winner(workspace, dataset, trainer, candidates)
             measured = measure.on_test_split(workspace, dataset, trainer, choice)
-            exported = deliver.export(workspace, dataset, trainer, choice)
-            proof = deliver.prove(workspace, dataset, trainer, exported, choice)
+            exported = export.model(workspace, dataset, trainer, choice)
+            proof = export.prove(workspace, dataset, trainer, exported, choice)
             report = deliver.report(workspace, dataset, trainer, choice, measured, proof)
         deliver.finish(workspace, report)
     return report

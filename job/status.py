@@ -18,7 +18,7 @@ class Status:
     """Shows progress on the console and writes it down.
 
     Args:
-        write: Stores {"stage", "done", "total", "unit", "eta_s", "time"} at the output.
+        write: Stores {"state", "stage", "done", "total", "unit", "eta_s", "time"} at the output.
     """
 
     def __init__(
@@ -28,19 +28,29 @@ class Status:
         self._write = write
         self._clock = clock
         self._written = float("-inf")
+        self._facts: dict[str, Any] = {}
 
     def bar(self, stage: str, *, unit: str) -> Bar:
         """Returns a context like the console's, which also keeps `status.json` current."""
         return _StatusBar(self._console.bar(stage, unit=unit), self, stage, unit, self._clock)
 
+    def end(self, facts: dict[str, Any]) -> None:
+        """Writes the run's last status: {"state", …, "time"} and how far its last stage was.
+
+        Raises:
+            JobError: When the output cannot be written to.
+        """
+        self._write({**self._facts, **facts, "time": self._clock()})
+
     def note(self, fields: dict[str, Any]) -> None:
         """Writes the status unless it was just written; a bucket that is away does not stop the job here."""
         now = self._clock()
+        self._facts = fields
         if now - self._written < EVERY_S:
             return
         self._written = now
         try:
-            self._write({**fields, "time": now})
+            self._write({"state": "running", **fields, "time": now})
         except JobError as error:
             self._console.warn(f"status.json was not written: {error.message}")
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,11 @@ class Workspace:
         path.write_text(text, encoding="utf-8")
         self.output.write(name, text.encode())
 
-    def publish(self, name: str) -> None:
-        """Copies a folder of the run to its output."""
-        transfer.push(self.folder / name, self.output, prefix=name)
+    def publish(self, name: str, *, last: Sequence[str] = ()) -> None:
+        """Copies a folder of the run to its output, the files `last` after all others."""
+        with self.bar("push", unit="objects") as bar:
+            progress = self.watched(bar, "push")
+            transfer.push(self.folder / name, self.output, prefix=name, last=last, progress=progress)
 
     def _write_status(self, facts: dict[str, Any]) -> None:
         if self.is_run and self.cluster.is_chief:

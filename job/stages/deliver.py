@@ -1,28 +1,23 @@
-"""What a run leaves behind: lease and logs while it works; export, proof, report and done marker at its end."""
+"""What a run leaves behind: lease and logs while it works; report and done marker at its end."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from job import lease as leases
 from job import rundir
-from job.dataset.decode import serves_alike
 from job.dataset.example import Split, Verdict
 from job.dataset.prepare import Dataset
 from job.errors import RequirementError, TemporaryError
 from job.evaluation import pages
 from job.evaluation import report as reports
-from job.evaluation.calibration import log_probabilities
 from job.evaluation.report import BadImage, DataSummary, RunFacts, RunReport, Stage
 from job.evaluation.winner import Choice
-from job.export import card, proof, saved_model
+from job.export import card, proof
 from job.fence import Fenced
 from job.lease import Lease
+from job.stages import export
 from job.stages.measure import Measured
 from job.storage import join
 from job.storage.mirror import Mirror
@@ -30,9 +25,6 @@ from job.training import recipe as recipes
 from job.training.study import Study
 from job.versions import versions
 from job.workspace import Workspace
-
-NUM_GOLDEN = 16
-"""Images of the proof: they ship with the model, so their number is bounded."""
 
 CHIEF_POLL_S = 2.0
 """Seconds between two looks for the chief's report."""
@@ -66,62 +58,6 @@ def logs(workspace: Workspace) -> Mirror:
     )
 
 
-def export(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice) -> Path:
-    """Writes the winner as a SavedModel to the run's local folder and returns its path."""
-    with workspace.timings.stage("export"):
-        data = workspace.config.data
-        image_px = trainer.views.image_px
-        path = workspace.folder / rundir.EXPORT / rundir.EXPORT_VERSION
-        saved_model.write(
-            trainer.model,
-            classes=dataset.classes,
-            temperature=choice.temperature,
-            geometry=saved_model.Geometry(data.fit, data.stored_px or image_px, image_px),
-            to=path,
-        )
-    workspace.stop.check("export")
-    return path
-
-
-def prove(workspace: Workspace, dataset: Dataset, trainer: Study, exported: Path, choice: Choice) -> proof.Proof:
-    """Returns what a fresh process found when it compared the exported model with the evaluated one."""
-    golden = golden_examples(dataset)
-    with workspace.timings.stage("prove", num_images=len(golden)):
-        logits = trainer.logits(golden)
-        found = proof.prove(
-            exported,
-            examples=[(dataset.rows[int(index)].uri, dataset.encoded(int(index))) for index in golden],
-            expected_scores=np.exp(log_probabilities(logits / choice.temperature)),
-            pixels=np.asarray(trainer.views.plain(dataset.pixels.gather(golden))).astype(np.uint8),
-            tolerance=proof.tolerance_for(trainer.compute_dtype, on_gpu=trainer.distribution.has_gpu),
-            classes=dataset.classes,
-        )
-    workspace.console.info(
-        f"Proven: a fresh process gives the same on {found.num_examples} original files (largest difference of a "
-        f"probability {found.bytes_difference:.1e}).",
-        difference=found.bytes_difference,
-    )
-    workspace.stop.check("prove")
-    return found
-
-
-def golden_examples(dataset: Dataset) -> np.ndarray:
-    """Returns rows int64 [M] of the proof, from the test split where there is one, over all classes in turn.
-
-    Left out: the few files that TensorFlow is known to decode to other pixels, each noted in `dataset.csv`.
-    """
-    for split in (Split.TEST, Split.VALIDATION):
-        rows = [row for row in (dataset.rows[int(i)] for i in dataset.indices(split)) if serves_alike(row.notes)]
-        if rows:
-            break
-    nth: Counter[str] = Counter()
-    turns = []
-    for row in rows:
-        turns.append((nth[row.label], row.label, row.index))
-        nth[row.label] += 1
-    return np.array([index for _, _, index in sorted(turns)[:NUM_GOLDEN]], np.int64)
-
-
 def report(
     workspace: Workspace,
     dataset: Dataset,
@@ -133,7 +69,7 @@ def report(
     """Writes and pushes the export, the reports, the card and, last of all, `report.json`; returns its content."""
     config = workspace.config
     with workspace.timings.stage("push"):
-        workspace.publish(rundir.EXPORT)
+        workspace.publish(rundir.EXPORT, last=(export.MARKER,))
     facts = RunReport(
         run=RunFacts(
             name=workspace.output.uri.rsplit("/", 1)[-1],

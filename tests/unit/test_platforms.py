@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from job.platforms import recognise
+from job.platforms import recognise, say_why
 
 
 def test_a_laptop_says_nothing(tmp_path: Path) -> None:
@@ -12,10 +12,27 @@ def test_a_laptop_says_nothing(tmp_path: Path) -> None:
     assert (found.name, found.data_uri, found.output_uri) == ("laptop", None, None)
 
 
-def test_kubernetes_has_a_termination_log(tmp_path: Path) -> None:
-    found = recognise({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, sagemaker_root=tmp_path)
-    assert found.name == "kubernetes"
-    assert found.failure_path == Path("/dev/termination-log")
+def test_kubernetes_is_known_by_its_service(tmp_path: Path) -> None:
+    assert recognise({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, sagemaker_root=tmp_path).name == "kubernetes"
+
+
+def test_the_reason_goes_where_a_platform_shows_it(tmp_path: Path) -> None:
+    log, failure = tmp_path / "dev" / "termination-log", tmp_path / "opt" / "ml" / "output" / "failure"
+    say_why("no such place", root=tmp_path)
+    assert not list(tmp_path.rglob("*"))
+    log.parent.mkdir()
+    log.touch()
+    failure.parent.mkdir(parents=True)
+    say_why("x" * 5000, root=tmp_path)
+    say_why("a bucket is not there", root=tmp_path)
+    assert [path.read_text() for path in (log, failure)] == ["a bucket is not there"] * 2
+
+
+def test_a_place_that_cannot_be_written_to_changes_nothing(tmp_path: Path) -> None:
+    failure = tmp_path / "opt" / "ml" / "output" / "failure"
+    failure.mkdir(parents=True)
+    say_why("a bucket is not there", root=tmp_path)
+    assert failure.is_dir()
 
 
 def test_vertex_names_data_and_the_folder_above_the_model(tmp_path: Path) -> None:
@@ -36,7 +53,6 @@ def test_sagemaker_is_known_by_its_files(tmp_path: Path) -> None:
     assert found.name == "sagemaker"
     assert found.data_uri == str(tmp_path / "input" / "data" / "training")
     assert found.output_uri == str(tmp_path / "model")
-    assert found.failure_path == tmp_path / "output" / "failure"
 
 
 def test_azure_ml_names_are_taken_in_either_case(tmp_path: Path) -> None:
