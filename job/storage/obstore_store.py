@@ -18,7 +18,7 @@ import obstore
 from obstore import exceptions as foreign
 from obstore.store import AzureStore, S3Store
 
-from job.errors import TemporaryError
+from job.errors import InputMissingError, TemporaryError
 from job.storage import checksum, disk
 from job.storage.obstore_errors import translate, unusable
 from job.storage.retry import PassingError, Policy, Retrier
@@ -137,6 +137,11 @@ class ObstoreStore:
             try:
                 self._retry.run("downloading", self._full(info.name), work, size_bytes=info.size_bytes)
             except VersionConflictError as error:
+                if self.stat(info.name) is None:  # Azure's answer where nothing is left to compare with
+                    raise InputMissingError(
+                        f"{self._full(info.name)} was deleted after it was listed",
+                        next_step="Start the job again if that was meant; otherwise upload it again.",
+                    ) from error
                 raise TemporaryError(
                     f"{self._full(info.name)} was overwritten after it was listed",
                     next_step="Let whatever writes there finish, then start the job again.",
@@ -189,8 +194,10 @@ class ObstoreStore:
 
     def _info(self, key: str, size_bytes: int, e_tag: str | None) -> ObjectInfo:
         name = "" if key == self._prefix.rstrip("/") else key.removeprefix(self._prefix)
-        found = _PLAIN_MD5.fullmatch(e_tag or "") if self._has_md5 else None
-        return ObjectInfo(name, size_bytes, e_tag or "", found[1] if found else "", "md5" if found else "")
+        # Azure's listing gives the ETag without the quotes that it has everywhere else (REST reference, "List Blobs").
+        version = f'"{e_tag}"' if e_tag and not e_tag.endswith('"') else e_tag or ""
+        found = _PLAIN_MD5.fullmatch(version) if self._has_md5 else None
+        return ObjectInfo(name, size_bytes, version, found[1] if found else "", "md5" if found else "")
 
     def _key(self, name: str) -> str:
         return self._prefix + name if name else self._prefix.rstrip("/")

@@ -1,27 +1,34 @@
-"""Real servers on loopback: the project's own Cloud Storage, moto's S3, and a folder."""
+"""Real servers on loopback: the project's own Cloud Storage, moto's S3, Microsoft's Azurite, and a folder."""
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
+import obstore
 import pytest
 import urllib3
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
+from obstore.store import AzureStore
 
 from job.demo.object_store import ObjectStore
 from job.storage.gcs import GcsStore
 from job.storage.local import LocalStore
-from job.storage.obstore_store import ObstoreStore, s3
+from job.storage.obstore_store import ObstoreStore, azure, s3
 from job.storage.retry import Policy
 from job.storage.store import Store
+from tests.servers import azurite_server
 
 QUICK = Policy(first_wait_s=0.0, max_wait_s=0.0, overall_s=30.0)
 """All eight tries, without the pauses between them."""
+
+_NUMBERS = itertools.count()
 
 
 @dataclass
@@ -84,7 +91,42 @@ def s3_put(s3_client: Any) -> Callable[[str, bytes], Any]:
     return lambda name, data: backend.put_object("photos", f"set/{name}", data)
 
 
-@pytest.fixture(params=["file", "gs", "s3"])
+@pytest.fixture(scope="session")
+def azurite_url() -> Iterator[str]:
+    if reason := azurite_server.missing():
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with azurite_server.azurite() as url:
+        yield url
+
+
+@pytest.fixture
+def az_container(azurite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new container on Azurite; the environment points obstore at it."""
+    for name, value in {
+        "AZURE_STORAGE_ACCOUNT_NAME": azurite_server.ACCOUNT,
+        "AZURE_STORAGE_ACCOUNT_KEY": azurite_server.KEY,
+        "AZURE_STORAGE_ENDPOINT": azurite_url,
+    }.items():
+        monkeypatch.setenv(name, value)
+    name = f"photos-{next(_NUMBERS)}"
+    azurite_server.make_container(azurite_url, name)
+    return name
+
+
+@pytest.fixture
+def az_store(az_container: str) -> ObstoreStore:
+    return azure(f"az://{az_container}/set", az_container, "set", policy=QUICK)
+
+
+@pytest.fixture
+def az_put(az_container: str) -> Callable[[str, bytes], Any]:
+    client = AzureStore(az_container, client_options={"allow_http": True})
+    return lambda name, data: obstore.put(client, f"set/{name}", data)
+
+
+@pytest.fixture(params=["file", "gs", "s3", "az"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "file":
         root = tmp_path / "photos" / "set"
@@ -100,6 +142,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         store = GcsStore("gs://photos/set", "photos", "set", policy=QUICK)
         missing = GcsStore("gs://nowhere/set", "nowhere", "set", policy=QUICK)
         return Place(store, lambda name, data: server.put("photos", f"set/{name}", data), missing)
+    if request.param == "az":
+        return Place(
+            request.getfixturevalue("az_store"),
+            request.getfixturevalue("az_put"),
+            azure("az://nowhere/set", "nowhere", "set", policy=QUICK),
+        )
     return Place(
         request.getfixturevalue("s3_store"),
         request.getfixturevalue("s3_put"),

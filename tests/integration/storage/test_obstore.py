@@ -1,4 +1,4 @@
-"""s3:// beyond the common contract, and what of az:// can be tried without a server (no emulator is installable)."""
+"""s3:// and az:// beyond the common contract."""
 
 from __future__ import annotations
 
@@ -115,6 +115,21 @@ def test_azure_without_an_account_says_what_to_set(monkeypatch: pytest.MonkeyPat
     with pytest.raises(AccessError, match="az://photos/set") as caught:
         at("az://photos/set")
     assert "AZURE_STORAGE_ACCOUNT_NAME" in caught.value.next_step
+
+
+def test_a_wrong_azure_key_is_no_permission_and_says_what_to_set(az_container: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmc=")
+    with pytest.raises(AccessError, match=f"az://{az_container}/set") as caught:
+        list(at(f"az://{az_container}/set").list())
+    assert caught.value.exit_code == 77
+    assert "AZURE_STORAGE_ACCOUNT_KEY" in caught.value.next_step
+
+
+def test_an_azure_listing_and_a_write_name_the_same_version(az_store: ObstoreStore):
+    written = az_store.write("lease.json", b"mine")
+    (listed,) = az_store.list()
+    assert listed.version == written.version
+    az_store.write("lease.json", b"again", if_version=listed.version)
 
 
 @pytest.mark.parametrize(

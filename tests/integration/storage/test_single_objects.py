@@ -10,7 +10,7 @@ from job.demo.object_store import ObjectStore
 from job.storage import at
 
 
-@pytest.mark.parametrize("scheme", ["file", "gs", "s3"])
+@pytest.mark.parametrize("scheme", ["file", "gs", "s3", "az"])
 def test_an_object_is_described_read_and_copied_by_its_own_uri(
     scheme: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -21,6 +21,9 @@ def test_an_object_is_described_read_and_copied_by_its_own_uri(
     elif scheme == "s3":
         request.getfixturevalue("s3_client").put_object(Bucket="photos", Key="set/w.weights.h5", Body=b"numbers")
         uri = "s3://photos/set/w.weights.h5"
+    elif scheme == "az":
+        request.getfixturevalue("az_put")("w.weights.h5", b"numbers")
+        uri = f"az://{request.getfixturevalue('az_container')}/set/w.weights.h5"
     else:
         (tmp_path / "w.weights.h5").write_bytes(b"numbers")
         uri = f"file://{tmp_path}/w.weights.h5"
