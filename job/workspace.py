@@ -44,6 +44,7 @@ class Workspace:
         data_dir: Where a remote dataset is kept; shared by runs on the same data.
         cluster: The machines that train together; the chief alone writes to the output.
         is_run: Whether `status.json` is written; a check or an evaluation is no run.
+        fetched: URI of a weights file → its local copy, once it was looked for.
     """
 
     config: Config
@@ -56,6 +57,7 @@ class Workspace:
     cluster: Cluster = ALONE
     is_run: bool = True
     timings: Timings = field(default_factory=Timings)
+    fetched: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.status = Status(self.console, self._write_status)

@@ -24,6 +24,7 @@ import numpy as np
 from job import storage
 from job.errors import ConfigError, InputMissingError, JobError, TemporaryError
 from job.model.backbones import Backbone
+from job.storage import transfer
 
 IMAGENET = "imagenet"
 """Keras's own weights, trained on ImageNet-1k; for a custom backbone those in its file."""
@@ -33,28 +34,28 @@ SUFFIXES = (".weights.h5", ".h5", ".keras")
 
 
 def fetch(uri: str, sha256: str | None, to_dir: Path) -> Path:
-    """Returns a local copy of a weights file; a plain path stays where it is.
+    """Returns a local copy of a weights file; a plain path or file:// stays where it is.
+
+    A copy is taken again only when the object has another version by now, or the copy was touched.
 
     Args:
         uri: A path, file://, gs://, s3:// or az://, of one file.
-        sha256: Lower-case hex the content must have, or None. A copy that has it is not downloaded again.
-        to_dir: Where a remote file goes, under its own name.
+        sha256: Lower-case hex the content must have, or None.
+        to_dir: Where a remote file goes: under its own name, in a folder for each folder it may come from.
 
     Raises:
         InputMissingError: When nothing is at `uri`.
         ConfigError: When the content has another checksum, or the name another ending than `SUFFIXES`.
     """
     _check_suffix(uri)
-    store = storage.at(uri)
-    info = store.stat("")
-    if info is None:
+    if storage.at(uri).stat("") is None:
         raise _missing(uri)
-    path = Path(uri).expanduser()
-    if not path.is_file():
-        path = to_dir / uri.rpartition("/")[2]
-        if not (sha256 and path.is_file() and _sha256(path) == sha256):
-            to_dir.mkdir(parents=True, exist_ok=True)
-            store.download(info, path)
+    path = storage.local_path(uri)
+    if path is None:
+        folder, name = storage.split(uri)
+        to_dir = to_dir / hashlib.sha256(folder.encode()).hexdigest()[:12]
+        transfer.pull(storage.at(folder), to_dir, names=[name])
+        path = to_dir / name
     if sha256 and (received := _sha256(path)) != sha256:
         raise ConfigError(
             f"{uri} has the SHA-256 {received}, but {sha256} is required.",

@@ -18,7 +18,7 @@ def resolve(workspace: Workspace) -> Backbone:
     name = workspace.config.model.backbone
     if not name.endswith(".keras"):
         return backbones.get(name)
-    return custom.describe(weights.fetch(name, None, _folder(workspace)))
+    return custom.describe(_fetched(workspace, name, None))
 
 
 def pretrained(workspace: Workspace) -> str | Path:
@@ -26,8 +26,12 @@ def pretrained(workspace: Workspace) -> str | Path:
     model = workspace.config.model
     if model.weights in ("imagenet", "none"):
         return model.weights
-    return weights.fetch(model.weights, model.weights_sha256, _folder(workspace))
+    return _fetched(workspace, model.weights, model.weights_sha256)
 
 
-def _folder(workspace: Workspace) -> Path:
-    return workspace.data_dir.parent.parent / "weights"
+def _fetched(workspace: Workspace, uri: str, sha256: str | None) -> Path:
+    """Returns the local file, looked for once a run: what was checked at its start is what is loaded later."""
+    if uri not in workspace.fetched:
+        folder = workspace.data_dir.parent.parent / "weights"
+        workspace.fetched[uri] = weights.fetch(uri, sha256, folder)
+    return workspace.fetched[uri]
