@@ -209,7 +209,7 @@ class GcsStore:
             self._key(name),
             to,
             generation=info.version if info else "",
-            limit_s=self._retry.policy.deadline_s(info.size_bytes if info else 0),
+            limit_s=self._retry.policy.try_s(info.size_bytes if info else 0),
         )
 
     def _info(self, blob: storage.Blob) -> ObjectInfo:

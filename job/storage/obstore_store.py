@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -122,16 +123,20 @@ class ObstoreStore:
         return self._retry.run("writing", self._full(name), work)
 
     def download(self, info: ObjectInfo, to: Path) -> None:
+        limit_s = self._retry.policy.try_s(info.size_bytes)
         with disk.replacing(to) as temp:
 
             def work(_: int) -> None:
                 found = obstore.get(self._client, self._key(info.name), options={"if_match": info.version})
-                digest, size_bytes = checksum.start("md5"), 0
-                stream = found.stream(min_chunk_size=checksum.CHUNK_BYTES)
+                digest, size_bytes, started_s = checksum.start("md5"), 0, time.monotonic()
+                # Each piece as it comes (as fast as in MiBs, measured), so that a slow drip stays within the limit.
+                stream = found.stream(min_chunk_size=1)
                 with disk.border(str(to), to), temp.open("wb") as file:
                     for chunk in stream:
                         digest.update(chunk)
                         size_bytes += file.write(chunk)
+                        if time.monotonic() - started_s > limit_s:
+                            raise PassingError(f"only {size_bytes:,} bytes came in {limit_s:.0f} s")
                 _demand(size_bytes, digest.digest().hex(), info)
 
             try:

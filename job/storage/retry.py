@@ -49,6 +49,14 @@ class Policy:
         """Returns the longest an operation on so many bytes may last, seconds."""
         return self.overall_s + size_bytes / _SLOWEST_BYTES_PER_S
 
+    def try_s(self, size_bytes: int = 0) -> float:
+        """Returns the longest one try at a body may last, seconds, however steadily it drips.
+
+        Half of the deadline, so that a slow connection leaves time for another one; a large object on a slow line
+        gets what the slowest allowed rate takes.
+        """
+        return max(self.deadline_s(size_bytes) / 2, size_bytes / _SLOWEST_BYTES_PER_S)
+
     def wait_s(self, attempt: int, retry_after_s: float) -> float:
         """Returns the pause after the failed try number `attempt` (from 1); the server's wish is a floor."""
         wait_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)

@@ -63,6 +63,16 @@ class Reset(Fault):
 
 
 @dataclass(frozen=True)
+class Refuse(Fault):
+    """The connection is reset and the request has no effect: the service is away."""
+
+    has_effect: ClassVar[bool] = False
+
+    def spoil(self, response: Response) -> Response:
+        return replace(response, is_reset=True)
+
+
+@dataclass(frozen=True)
 class BreakUpload(Fault):
     """The connection is reset once `after_bytes` of the request's body have arrived."""
 
@@ -118,6 +128,16 @@ class Stall(Fault):
 
     def spoil(self, response: Response) -> Response:
         return replace(response, stall_s=self.seconds, stall_after_bytes=self.after_bytes)
+
+
+@dataclass(frozen=True)
+class Drip(Fault):
+    """The body comes steadily, and so slowly that a limit on the silence between two bytes never ends it."""
+
+    bytes_per_s: float
+
+    def spoil(self, response: Response) -> Response:
+        return replace(response, drip_bytes_per_s=self.bytes_per_s)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,11 @@ class ObjectStore:
         """Returns an object's content; KeyError where there is none."""
         return bytes(self._contents.buckets[bucket].objects[name].data)
 
+    def forget(self, bucket: str, name: str) -> None:
+        """Removes an object, as if somebody else had; one that is not there is fine."""
+        with self._contents.lock:
+            self._contents.buckets[bucket].objects.pop(name, None)
+
     def names(self, bucket: str, prefix: str = "") -> list[str]:
         """Returns the names of a bucket's objects, sorted; KeyError where there is no such bucket."""
         with self._contents.lock:

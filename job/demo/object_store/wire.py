@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 
 MAX_HEAD_BYTES = 64 * 1024
 BLOCK_BYTES = 1 << 20
+_DRIPS_PER_S = 20
 PHRASES = {int(status): status.phrase for status in HTTPStatus} | {308: "Resume Incomplete", 499: "Cancelled"}
 
 
@@ -66,6 +67,7 @@ class Response:
         headers: Without content-length; the connection writes it.
         is_chunked: Send without a length, as Cloud Storage does where it decompresses on the fly.
         stall_s: Seconds to wait before the first byte, or after `stall_after_bytes` of the body.
+        drip_bytes_per_s: Send the body no faster than this, bit by bit; 0 is as fast as it goes.
         cut_after_bytes: Close the connection after so much of the body.
         is_reset: With `cut_after_bytes`: close with a TCP reset; at 0 nothing at all is sent.
     """
@@ -76,6 +78,7 @@ class Response:
     is_chunked: bool = False
     stall_s: float = 0.0
     stall_after_bytes: int | None = None
+    drip_bytes_per_s: float = 0.0
     cut_after_bytes: int | None = None
     is_reset: bool = False
 
@@ -86,7 +89,13 @@ class Response:
 
 
 class Connection:
-    """The server's end of one TCP connection."""
+    """The server's end of one TCP connection.
+
+    Attributes:
+        num_body_bytes: Of the bodies of all responses, sent so far.
+    """
+
+    num_body_bytes = 0
 
     def __init__(self, sock: socket.socket, closing: threading.Event) -> None:
         self._sock = sock
@@ -172,20 +181,30 @@ class Connection:
             body = body[:0]
         if response.cut_after_bytes is not None:
             body = body[: response.cut_after_bytes]
-        if len(body) < BLOCK_BYTES // 16 and not response.stall_s:
+        if len(body) < BLOCK_BYTES // 16 and not response.stall_s and not response.drip_bytes_per_s:
             self._sock.sendall(head + body)
+            self.num_body_bytes += len(body)
         else:
             self._sock.sendall(head)
             stall_at = response.stall_after_bytes or 0
-            self._sock.sendall(body[:stall_at])
+            self._send_body(body[:stall_at], response.drip_bytes_per_s)
             if response.stall_after_bytes is not None:
                 self._closing.wait(response.stall_s)
-            self._sock.sendall(body[stall_at:])
+            self._send_body(body[stall_at:], response.drip_bytes_per_s)
         if response.cut_after_bytes is not None:
             if response.is_reset:
                 self.reset()
             return False
         return not is_last
+
+    def _send_body(self, body: memoryview, bytes_per_s: float) -> None:
+        piece_bytes = max(1, int(bytes_per_s / _DRIPS_PER_S)) if bytes_per_s else BLOCK_BYTES
+        for start in range(0, len(body), piece_bytes):
+            if bytes_per_s and self._closing.wait(piece_bytes / bytes_per_s):
+                raise ConnectionResetError("the server is being closed")
+            piece = body[start : start + piece_bytes]
+            self._sock.sendall(piece)
+            self.num_body_bytes += len(piece)
 
     def reset(self) -> None:
         """Makes the coming close a TCP reset: lingering for 0 seconds (socket(7), SO_LINGER)."""
