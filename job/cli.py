@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from job import __version__
+from job import __version__, masking
 from job.errors import AccessError, JobError
 
 app = typer.Typer(
@@ -212,6 +212,7 @@ def _config(path: Path | None, data: str | None, output: str | None, overrides: 
 
 def main() -> None:
     """The console script: runs a command and exits with its code."""
+    masking.guard()
     try:
         app()
     except JobError as error:

@@ -21,6 +21,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from job.masking import masked, masked_tree
+
 QUIET_S = 10.0
 """Seconds between two progress lines of one stage in a log."""
 
@@ -111,7 +113,8 @@ class JsonConsole:
 
     def _line(self, severity: str, message: str, fields: dict[str, Any]) -> None:
         event = {"severity": severity, "message": message, "time": datetime.now(UTC).isoformat(), **fields}
-        print(json.dumps(event, default=str, ensure_ascii=False), file=self._stream, flush=True)
+        text = json.dumps(masked_tree(event), default=lambda value: masked(str(value)), ensure_ascii=False)
+        print(text, file=self._stream, flush=True)
 
 
 class _JsonBar:
@@ -167,13 +170,13 @@ class TerminalConsole:
         self._rich = RichConsole(file=stream, highlight=False)
 
     def info(self, message: str, **fields: Any) -> None:
-        self._rich.print(escape(message), soft_wrap=True)
+        self._rich.print(escape(masked(message)), soft_wrap=True)
 
     def warn(self, message: str, **fields: Any) -> None:
-        self._rich.print(f"[yellow]warning[/] {escape(message)}", soft_wrap=True)
+        self._rich.print(f"[yellow]warning[/] {escape(masked(message))}", soft_wrap=True)
 
     def error(self, message: str, **fields: Any) -> None:
-        self._rich.print(f"[red]error[/] {escape(message)}", soft_wrap=True)
+        self._rich.print(f"[red]error[/] {escape(masked(message))}", soft_wrap=True)
 
     def bar(self, stage: str, *, unit: str) -> Bar:
         return _TerminalBar(self._rich, stage, unit)

@@ -24,9 +24,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from job.masking import masked
+
 
 class JobError(Exception):
-    """The root of all errors that a user is meant to read.
+    """The root of all errors that a user is meant to read. Its text holds no secret, whatever went into it.
 
     Args:
         message: What is wrong, what was received, what is allowed.
@@ -36,9 +38,9 @@ class JobError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, next_step: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.next_step = next_step
+        self.message = masked(message)
+        self.next_step = masked(next_step)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  Next: {self.next_step}" if self.next_step else self.message

@@ -24,6 +24,7 @@ from job.config import Config
 from job.console import Bar, Console
 from job.errors import ConfigError, UsageError
 from job.interruption import Stop
+from job.masking import masked, masked_tree
 from job.platforms import Platform
 from job.status import Status
 from job.storage import Store, at, local_path, transfer
@@ -144,9 +145,10 @@ class Workspace:
         self.write(rundir.CONFIG, head + configs.to_yaml(self.config))
 
     def write(self, name: str, text: str) -> None:
-        """Writes a small file, locally and at the output."""
+        """Writes a small file, locally and at the output; secrets are masked."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        text = masked(text)
         path.write_text(text, encoding="utf-8")
         self.output.write(name, text.encode())
 
@@ -161,7 +163,8 @@ class Workspace:
             self.write(rundir.STATUS, json.dumps(facts))
 
     def _check_same(self, other: Config) -> None:
-        mine, theirs = _flat(self.config.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+        # As they are saved: a URI that was signed anew names the same data.
+        mine, theirs = (_flat(masked_tree(one.model_dump(mode="json"))) for one in (self.config, other))
         changed = [
             f"  {key}: {theirs.get(key)!r} there, {mine.get(key)!r} now"
             for key in sorted(mine | theirs)
@@ -214,7 +217,8 @@ def work_root(config: Config) -> Path:
 
 
 def slug(uri: str) -> str:
-    """Returns a folder name for a URI: readable, and different for different URIs."""
+    """Returns a folder name for a URI: readable, without its secrets, and different for different URIs."""
+    uri = masked(uri)
     tail = re.sub(r"[^A-Za-z0-9._-]+", "-", uri.rstrip("/").rsplit("/", 1)[-1])[:40] or "root"
     return f"{tail}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
 

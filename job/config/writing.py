@@ -7,12 +7,13 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from job.config.settings import Config, Section
+from job.masking import masked_tree
 
 
 def to_yaml(config: Config) -> str:
-    """Returns the config as plain YAML that `load` reads back to the same config."""
+    """Returns the config as plain YAML that `load` reads back to the same config, secrets masked."""
     # In ASCII: PyYAML writes some line breaks of Unicode (U+0085) in a way that it reads back as spaces.
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return yaml.safe_dump(masked_tree(config.model_dump(mode="json")), sort_keys=False)
 
 
 def annotated_yaml() -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from job.masking import masked
 from job.storage import disk
 from job.storage.names import RESERVED_PREFIX
 from job.storage.store import ObjectInfo
@@ -68,7 +69,7 @@ class Ledger:
     def commit(self, folder: Path, *, uri: str, digest: str, num_bytes: int) -> None:
         """Writes the completeness marker."""
         files = {name: entry for name, entry in self.entries.items() if entry is not None}
-        said = {"uri": uri, "digest": digest, "num_objects": len(files), "num_bytes": num_bytes, "files": files}
+        said = {"uri": masked(uri), "digest": digest, "num_objects": len(files), "num_bytes": num_bytes, "files": files}
         disk.write_durably(folder / MARKER, json.dumps(said).encode())
         (folder / INTENT).unlink(missing_ok=True)
 

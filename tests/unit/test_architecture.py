@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("storage",),
     ("cluster", "config", "console", "interruption", "platforms", "quiet", "rundir", "timings", "versions"),
     ("errors",),
+    ("masking",),
 )
 """Rooms from top to bottom; a room may import those below its own layer."""
 
@@ -65,6 +66,7 @@ TF_FREE = (
     "fence.py",
     "interruption.py",
     "lease.py",
+    "masking.py",
     "model/__init__.py",
     "model/backbones.py",
     "platforms.py",
