@@ -33,13 +33,13 @@ def _gs(uri: str, bucket: str, prefix: str) -> Store:
 
 
 def _s3(uri: str, bucket: str, prefix: str) -> Store:
-    from job.storage.obstore_store import s3
+    from job.storage.obstore_services import s3
 
     return s3(uri, bucket, prefix)
 
 
 def _az(uri: str, container: str, prefix: str) -> Store:
-    from job.storage.obstore_store import azure
+    from job.storage.obstore_services import azure
 
     return azure(uri, container, prefix)
 

@@ -28,7 +28,7 @@ from job.storage import checksum, disk
 from job.storage.gcs_errors import translate
 from job.storage.gcs_media import POOL_SIZE, Media, Received
 from job.storage.retry import PassingError, Policy, Retrier
-from job.storage.store import ABSENT, ObjectInfo, VersionConflictError
+from job.storage.store import ABSENT, ObjectInfo, conflict
 
 # Otherwise each client asks for the bucket's metadata in the background, which needs storage.buckets.get.
 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
@@ -88,17 +88,20 @@ class GcsStore:
         return self._retry.run("reading", self._full(name), work)
 
     def write(self, name: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
-        match = None if if_version is None else 0 if if_version == ABSENT else int(if_version)
         expected = (len(data), checksum.of_bytes(data, "crc32c"))
+        seen = if_version
 
         def work(attempt: int) -> ObjectInfo:
+            nonlocal seen
+            if seen is None:
+                seen = _version(self._describe(name))
             blob = self._bucket.blob(self._key(name))
             try:
                 blob.upload_from_string(
                     data,
                     _content_type(name),
                     checksum="crc32c",
-                    if_generation_match=match,
+                    if_generation_match=0 if seen == ABSENT else int(seen),
                     timeout=self._timeout,
                     retry=None,
                 )
@@ -107,11 +110,7 @@ class GcsStore:
                 there = self._describe(name) if attempt > 1 else None
                 if there is not None and (there.size_bytes, there.checksum) == expected:
                     return there
-                raise VersionConflictError(
-                    f"{self._full(name)} was written by somebody else: expected version {if_version}; "
-                    "nothing was changed",
-                    next_step="Make sure only one job writes there, then start the job again.",
-                ) from error
+                raise conflict(self._full(name), seen) from error
             return self._info(blob)
 
         return self._retry.run("writing", self._full(name), work)
@@ -140,11 +139,18 @@ class GcsStore:
             # A log file may grow meanwhile: what it holds now is what is sent and compared.
             size_bytes = os.fstat(stream.fileno()).st_size
             crc32c = checksum.of_stream(stream, size_bytes, "crc32c")
+            seen = ""
 
             def work(attempt: int) -> ObjectInfo:
+                nonlocal seen
                 there = self._describe(name)
                 if there is not None and (there.size_bytes, there.checksum) == (size_bytes, crc32c):
                     return there
+                # What the first try saw is all that may be replaced: a later try must not take what somebody else
+                # wrote meanwhile for something to write over.
+                seen = seen or _version(there)
+                if _version(there) != seen:
+                    raise conflict(full, seen)
                 blob = self._bucket.blob(self._key(name), chunk_size=_CHUNK_BYTES)
                 is_resumable = size_bytes > _RESUMABLE_ABOVE_BYTES
                 stream.seek(0)
@@ -154,11 +160,12 @@ class GcsStore:
                         size=size_bytes,
                         content_type=_content_type(name),
                         checksum="crc32c",
-                        if_generation_match=int(there.version) if there else 0,
+                        if_generation_match=0 if seen == ABSENT else int(seen),
                         timeout=self._timeout,
                         retry=DEFAULT_RETRY.with_timeout(self._retry.policy.overall_s) if is_resumable else None,
                     )
                 except api.PreconditionFailed as error:
+                    # Ours, where the client sent a part twice; the next try sees whose it is.
                     raise PassingError("another version appeared meanwhile") from error
                 except api.GoogleAPICallError as error:
                     if error.code in (404, 410) and is_resumable and attempt == 1:
@@ -166,6 +173,7 @@ class GcsStore:
                     raise
                 stored = self._info(blob)
                 if (stored.size_bytes, stored.checksum) != (size_bytes, crc32c):
+                    seen = stored.version
                     raise PassingError("the file was rewritten while it was being sent")
                 return stored
 
@@ -230,6 +238,10 @@ def _demand(got: Received, size_bytes: int, crc32c: str) -> None:
         raise PassingError(f"{got.size_bytes:,} of {size_bytes:,} bytes came")
     if crc32c and got.crc32c != crc32c:
         raise PassingError(f"the content came damaged: crc32c {got.crc32c}, expected {crc32c}")
+
+
+def _version(info: ObjectInfo | None) -> str:
+    return ABSENT if info is None else info.version
 
 
 def _content_type(name: str) -> str:

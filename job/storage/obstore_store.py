@@ -1,4 +1,4 @@
-"""s3:// and az:// as a `Store`, through obstore (an extra); credentials and endpoints from the environment.
+"""s3:// and az:// as a `Store`, through obstore (an extra).
 
 obstore accepts damaged and short bodies without a word (measured), so sizes are always compared, and content where
 the service tells its MD5: S3 does in the ETag of an object that was written in one piece. Writes of the same content
@@ -11,33 +11,22 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import obstore
 from obstore import exceptions as foreign
-from obstore.store import AzureStore, S3Store
 
 from job.errors import InputMissingError, TemporaryError
 from job.storage import checksum, disk
-from job.storage.obstore_errors import translate, unusable
+from job.storage.obstore_errors import translate
 from job.storage.retry import PassingError, Policy, Retrier
-from job.storage.store import ABSENT, ObjectInfo, VersionConflictError
+from job.storage.store import ABSENT, ObjectInfo, VersionConflictError, conflict
 
 if TYPE_CHECKING:
     from obstore import PutMode
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import AzureStore, S3Store
 
-_S3_LOGIN = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_REGION), or give the machine or pod an IAM role "
-    "with s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject. Profiles are not read: "
-    "`aws configure export-credentials --format env` prints one as variables."
-)
-_AZURE_LOGIN = (
-    "Set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY, or give the machine or "
-    "pod an identity with the role Storage Blob Data Contributor."
-)
 _PLAIN_MD5 = re.compile(r'"([0-9a-f]{32})"')
 _PART_BYTES = 16 << 20
 
@@ -99,25 +88,22 @@ class ObstoreStore:
         return self._retry.run("reading", self._full(name), work)
 
     def write(self, name: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
-        mode: PutMode = "overwrite"
-        if if_version is not None:
-            mode = "create" if if_version == ABSENT else {"e_tag": if_version}
         md5 = checksum.of_bytes(data, "md5")
+        seen = if_version
 
         def work(attempt: int) -> ObjectInfo:
+            nonlocal seen
+            if seen is None:
+                seen = _version(self._describe(name))
             try:
-                done = obstore.put(self._client, self._key(name), data, mode=mode, use_multipart=False)
+                done = obstore.put(self._client, self._key(name), data, mode=_mode(seen), use_multipart=False)
             except (foreign.AlreadyExistsError, foreign.PreconditionError, FileNotFoundError) as error:
-                if isinstance(error, FileNotFoundError) and if_version in (None, ABSENT):
+                if isinstance(error, FileNotFoundError) and seen == ABSENT:
                     raise
                 # After a lost answer the precondition fails because our own write was stored.
-                if attempt > 1 and self._has_md5 and (there := self._describe(name)) and there.checksum == md5:
+                if (attempt > 1 or if_version is None) and (there := self._holding(name, len(data), md5)):
                     return there
-                raise VersionConflictError(
-                    f"{self._full(name)} was written by somebody else: expected version {if_version}; "
-                    "nothing was changed",
-                    next_step="Make sure only one job writes there, then start the job again.",
-                ) from error
+                raise conflict(self._full(name), seen) from error
             return self._info(self._key(name), len(data), done["e_tag"])
 
         return self._retry.run("writing", self._full(name), work)
@@ -157,26 +143,40 @@ class ObstoreStore:
             # A log file may grow meanwhile: what it holds now is what is sent and compared.
             size_bytes = os.fstat(stream.fileno()).st_size
             is_in_parts = size_bytes > _PART_BYTES
+            md5 = checksum.of_stream(stream, size_bytes, "md5")
+            full, seen = self._full(name), ""
 
             def work(_: int) -> ObjectInfo:
+                nonlocal seen
+                there = self._describe(name)
+                # What the first try saw is all that may be replaced (an upload in parts has no condition: looked at
+                # before it starts, not when it ends).
+                seen = seen or _version(there)
+                if _version(there) != seen:
+                    return self._demand_ours(name, size_bytes, md5, seen)
                 stream.seek(0)
-                obstore.put(
-                    self._client,
-                    self._key(name),
-                    _pieces(stream, size_bytes) if is_in_parts else stream.read(size_bytes),
-                    use_multipart=is_in_parts,
-                    chunk_size=_PART_BYTES,
-                    max_concurrency=4,  # 64 MiB in memory
-                )
+                try:
+                    done = obstore.put(
+                        self._client,
+                        self._key(name),
+                        _pieces(stream, size_bytes) if is_in_parts else stream.read(size_bytes),
+                        mode="overwrite" if is_in_parts else _mode(seen),
+                        use_multipart=is_in_parts,
+                        chunk_size=_PART_BYTES,
+                        max_concurrency=4,  # 64 MiB in memory
+                    )
+                except (foreign.AlreadyExistsError, foreign.PreconditionError):
+                    return self._demand_ours(name, size_bytes, md5, seen)
                 stored = self._describe(name)
+                if stored is not None and stored.version == _quoted(done["e_tag"]):
+                    seen = stored.version
                 if stored is None or stored.size_bytes != size_bytes:
                     raise PassingError(f"{stored.size_bytes if stored else 0:,} of {size_bytes:,} bytes are stored")
-                stream.seek(0)
-                if stored.checksum and checksum.of_stream(stream, size_bytes, "md5") != stored.checksum:
+                if stored.checksum and stored.checksum != md5:
                     raise PassingError("what is stored differs from the file")
                 return stored
 
-            return self._retry.run("uploading", self._full(name), work, size_bytes=size_bytes)
+            return self._retry.run("uploading", full, work, size_bytes=size_bytes)
 
     def delete(self, name: str) -> None:
         def work(_: int) -> None:
@@ -186,6 +186,25 @@ class ObstoreStore:
                 return
 
         self._retry.run("deleting", self._full(name), work)
+
+    def _demand_ours(self, name: str, size_bytes: int, md5: str, seen: str) -> ObjectInfo:
+        """Returns an object that holds our content although its answer was lost; else somebody else wrote it."""
+        if there := self._holding(name, size_bytes, md5):
+            return there
+        raise conflict(self._full(name), seen)
+
+    def _holding(self, name: str, size_bytes: int, md5: str) -> ObjectInfo | None:
+        """Returns the object where it has this content, read where no checksum is listed; else None."""
+        there = self._describe(name)
+        if there is None or there.size_bytes != size_bytes:
+            return None
+        found = there.checksum
+        if not found:
+            digest = checksum.start("md5")
+            for chunk in obstore.get(self._client, self._key(name), options={"if_match": there.version}).stream():
+                digest.update(chunk)
+            found = digest.digest().hex()
+        return there if found == md5 else None
 
     def _describe(self, name: str) -> ObjectInfo | None:
         key = self._key(name)
@@ -199,8 +218,7 @@ class ObstoreStore:
 
     def _info(self, key: str, size_bytes: int, e_tag: str | None) -> ObjectInfo:
         name = "" if key == self._prefix.rstrip("/") else key.removeprefix(self._prefix)
-        # Azure's listing gives the ETag without the quotes that it has everywhere else (REST reference, "List Blobs").
-        version = f'"{e_tag}"' if e_tag and not e_tag.endswith('"') else e_tag or ""
+        version = _quoted(e_tag)
         found = _PLAIN_MD5.fullmatch(version) if self._has_md5 else None
         return ObjectInfo(name, size_bytes, version, found[1] if found else "", "md5" if found else "")
 
@@ -211,53 +229,17 @@ class ObstoreStore:
         return f"{self._uri}/{name}" if name else self._uri
 
 
-def s3(uri: str, bucket: str, prefix: str, *, policy: Policy | None = None) -> ObstoreStore:
-    """Returns the store of `s3://bucket/prefix`; AWS_ENDPOINT_URL and its kin choose another service."""
-    policy = policy or Policy()
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    # With KMS or customer keys the ETag has 32 digits and is no MD5 (S3 API reference, "Object" data type).
-    has_md5 = os.environ.get("AWS_SERVER_SIDE_ENCRYPTION", "AES256") == "AES256"
-    try:
-        client = S3Store(bucket, client_options=_client_options(policy, endpoint), retry_config=_retry_config(policy))
-    except (foreign.BaseError, ValueError) as error:
-        raise unusable(uri, error, _S3_LOGIN) from error
-    return ObstoreStore(uri, client, prefix, has_md5=has_md5, login=_S3_LOGIN, policy=policy)
+def _quoted(e_tag: str | None) -> str:
+    """Returns an ETag with the quotes that Azure's listing leaves out (REST reference, "List Blobs")."""
+    return f'"{e_tag}"' if e_tag and not e_tag.endswith('"') else e_tag or ""
 
 
-def azure(uri: str, container: str, prefix: str, *, policy: Policy | None = None) -> ObstoreStore:
-    """Returns the store of `az://container/prefix` in the account that the environment names."""
-    policy = policy or Policy()
-    endpoint = os.environ.get("AZURE_STORAGE_ENDPOINT", "")
-    try:
-        client = AzureStore(
-            container, client_options=_client_options(policy, endpoint), retry_config=_retry_config(policy)
-        )
-    except (foreign.BaseError, ValueError) as error:
-        raise unusable(uri, error, _AZURE_LOGIN) from error
-    return ObstoreStore(uri, client, prefix, has_md5=False, login=_AZURE_LOGIN, policy=policy)
+def _version(info: ObjectInfo | None) -> str:
+    return ABSENT if info is None else info.version
 
 
-def _client_options(policy: Policy, endpoint: str) -> ClientConfig:
-    # Given options hide the ..._ALLOW_HTTP variables (measured), and an http:// endpoint says it already.
-    allow_http = endpoint.startswith("http://") or any(
-        os.environ.get(name, "").lower() in ("1", "true") for name in ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP")
-    )
-    return {
-        "allow_http": allow_http,
-        "connect_timeout": timedelta(seconds=policy.connect_timeout_s),
-        "read_timeout": timedelta(seconds=6 * policy.progress_timeout_s),  # a service may think about a last part
-        "timeout": timedelta(hours=1),  # of a whole body; 30 s unless set, too short for a large one
-    }
-
-
-def _retry_config(policy: Policy) -> RetryConfig:
-    """Two quick tries inside obstore, which can resume a body or one part; the patience is `Retrier`'s."""
-    wait = timedelta(seconds=max(policy.first_wait_s, 0.001))  # at 0 the client panics
-    return {
-        "max_retries": 2,
-        "backoff": {"init_backoff": wait, "max_backoff": max(wait, timedelta(seconds=1)), "base": 2},
-        "retry_timeout": timedelta(seconds=policy.overall_s),
-    }
+def _mode(version: str) -> PutMode:
+    return "create" if version == ABSENT else {"e_tag": version}
 
 
 def _pieces(stream: BinaryIO, size_bytes: int) -> Iterator[bytes]:

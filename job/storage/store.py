@@ -41,6 +41,14 @@ class VersionConflictError(TemporaryError):
     """Somebody else wrote the object first; nothing was changed."""
 
 
+def conflict(uri: str, expected: str) -> VersionConflictError:
+    """Returns the error for an object that is not at the version it should be replaced at."""
+    return VersionConflictError(
+        f"{uri} was written by somebody else: expected version {expected}; nothing was changed",
+        next_step="Make sure only one job writes there, then start the job again.",
+    )
+
+
 class Store(Protocol):
     """Objects below one prefix. Safe to call from several threads.
 
@@ -78,8 +86,8 @@ class Store(Protocol):
         """Writes a small object whole, atomically.
 
         Args:
-            if_version: None writes whatever is there; `ABSENT` only where nothing is; otherwise only over
-                exactly that version.
+            if_version: None writes over whatever is there at its start (on a bucket: and over nothing that
+                somebody wrote since); `ABSENT` only where nothing is; otherwise only over exactly that version.
 
         Raises:
             VersionConflictError: When `if_version` does not hold.
@@ -91,7 +99,14 @@ class Store(Protocol):
         ...
 
     def upload(self, source: Path, name: str) -> ObjectInfo:
-        """Copies one local file to an object, checksum verified by the server."""
+        """Copies one local file to an object, checksum verified by the server.
+
+        On a bucket it replaces what `write` without a version would, so a writer that hung for a while does not undo
+        what another one wrote in the meantime.
+
+        Raises:
+            VersionConflictError: When somebody else wrote the object meanwhile.
+        """
         ...
 
     def delete(self, name: str) -> None:

@@ -67,18 +67,18 @@ class XmlApi:
                 del self._uploads[query["uploadId"]]
                 return Response(204)
         elif method in ("GET", "HEAD"):
-            stored = self._contents.get(bucket, name, query=query | _conditions(request))
+            stored = self._contents.get(bucket, name, query=query | self._conditions(request, bucket, name))
             return content(stored, request, tag=_tag(stored))
         elif method == "PUT":
             return self._put(request, bucket, name)
         elif method == "DELETE":
-            self._contents.delete(bucket, name, query | _conditions(request))
+            self._contents.delete(bucket, name, query | self._conditions(request, bucket, name))
             return Response(204)
         raise ApiError(405, "methodNotAllowed", "The specified method is not allowed against this resource.")
 
     def _put(self, request: Request, bucket: str, name: str) -> Response:
         source_path = unquote(request.headers.get("x-goog-copy-source", "")).lstrip("/")
-        conditions = Conditions.of_query(_conditions(request))
+        conditions = Conditions.of_query(self._conditions(request, bucket, name))
         if source_path:
             from_bucket, _, from_name = source_path.partition("/")
             source = self._contents.get(from_bucket, from_name)
@@ -157,27 +157,33 @@ class XmlApi:
             upload.name,
             b"".join(pieces),
             settings=upload.settings,
-            conditions=Conditions.of_query(_conditions(request)),
+            conditions=Conditions.of_query(self._conditions(request, upload.bucket, upload.name)),
             has_md5=False,
         )
         self._uploads.pop(request.query["uploadId"], None)
         fields = {"Bucket": upload.bucket, "Key": upload.name, "ETag": _tag(stored)}
         return _xml("CompleteMultipartUploadResult", fields, _stored_headers(stored))
 
+    def _conditions(self, request: Request, bucket: str, name: str) -> dict[str, str]:
+        """Returns the conditions in the JSON API's words; S3's If-Match and If-None-Match speak of the ETag."""
+        words = {
+            "x-goog-if-generation-match": "ifGenerationMatch",
+            "x-goog-if-metageneration-match": "ifMetagenerationMatch",
+        }
+        found = {word: request.headers[header] for header, word in words.items() if header in request.headers}
+        if request.method == "PUT" and request.headers.get("if-none-match") == "*":
+            found["ifGenerationMatch"] = "0"
+        if tag := request.headers.get("if-match"):
+            live = self._contents.bucket(bucket).objects.get(name)
+            # A generation that no object has: the condition is checked where the object is replaced.
+            found["ifGenerationMatch"] = str(live.generation if live and _tag(live) == tag else -1)
+        return found
+
     def _multipart(self, query: dict[str, str]) -> Multipart:
         try:
             return self._uploads[query["uploadId"]]
         except KeyError:
             raise ApiError(404, "noSuchUpload", "The requested upload was not found.") from None
-
-
-def _conditions(request: Request) -> dict[str, str]:
-    """Returns the conditions in the JSON API's words."""
-    words = ("ifGenerationMatch", "ifMetagenerationMatch")
-    headers = ("x-goog-if-generation-match", "x-goog-if-metageneration-match")
-    return {
-        word: request.headers[header] for word, header in zip(words, headers, strict=True) if header in request.headers
-    }
 
 
 def _settings(request: Request) -> dict[str, object]:

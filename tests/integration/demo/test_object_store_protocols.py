@@ -135,3 +135,15 @@ def test_an_xml_multipart_upload_refuses_wrong_and_small_parts(store: ObjectStor
     upload = "/photos/big?uploadId=" + (opened.findtext("{http://s3.amazonaws.com/doc/2006-03-01/}UploadId") or "")
     assert call("DELETE", upload).status == 204
     assert call("DELETE", upload).status == 404
+
+
+def test_the_xml_api_keeps_s3s_conditions(store: ObjectStore, generation: int, call: Any) -> None:
+    """If-Match and If-None-Match: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html."""
+    tag = call("GET", "/photos/a/cat.jpg").headers["etag"]
+    assert call("PUT", "/photos/a/cat.jpg", b"second", {"If-None-Match": "*"}).status == 412
+    assert call("PUT", "/photos/a/cat.jpg", b"second", {"If-Match": tag}).status == 200
+    assert call("PUT", "/photos/a/cat.jpg", b"third", {"If-Match": tag}).status == 412
+    assert call("GET", "/photos/a/cat.jpg", headers={"If-Match": tag}).status == 412
+    assert store.get("photos", "a/cat.jpg") == b"second"
+    assert call("PUT", "/photos/new", b"x", {"If-Match": tag}).status == 412
+    assert call("PUT", "/photos/new", b"x", {"If-None-Match": "*"}).status == 200

@@ -20,7 +20,8 @@ from obstore.store import AzureStore
 from job.demo.object_store import ObjectStore
 from job.storage.gcs import GcsStore
 from job.storage.local import LocalStore
-from job.storage.obstore_store import ObstoreStore, azure, s3
+from job.storage.obstore_services import azure, s3
+from job.storage.obstore_store import ObstoreStore
 from job.storage.retry import Policy
 from job.storage.store import Store
 from tests.servers import azurite_server

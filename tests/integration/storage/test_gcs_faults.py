@@ -157,6 +157,44 @@ def test_a_lost_answer_does_not_hide_that_another_won(gcs_server: ObjectStore, g
     assert gcs_server.get("photos", "set/lease.json") == b"theirs"
 
 
+@pytest.mark.parametrize("what", ["write", "upload", "resumable upload"])
+def test_a_writer_that_hung_does_not_undo_a_newer_object(
+    gcs_server: ObjectStore, gcs_store: GcsStore, tmp_path: Path, what: str
+):
+    gcs_server.put("photos", "set/status.json", b"older")
+
+    def another_writes_meanwhile(method: str, target: str, headers: Mapping[str, str]) -> Fault | None:
+        if method in ("POST", "PUT"):
+            gcs_server.fault = None
+            gcs_server.put("photos", "set/status.json", b"newer")
+            return Status(503)
+        return None
+
+    (tmp_path / "in").write_bytes(b"stale" * (2_000_000 if what == "resumable upload" else 1))
+    gcs_server.fault = another_writes_meanwhile
+    with pytest.raises(VersionConflictError, match=r"gs://photos/set/status\.json was written by somebody else"):
+        if what == "write":
+            gcs_store.write("status.json", b"stale")
+        else:
+            gcs_store.upload(tmp_path / "in", "status.json")
+    assert gcs_server.get("photos", "set/status.json") == b"newer"
+
+
+def test_a_late_twin_of_a_write_does_not_undo_the_next_one(gcs_server: ObjectStore, gcs_store: GcsStore):
+    seen = []
+
+    def note(method: str, target: str, headers: Mapping[str, str]) -> None:
+        if method == "POST":
+            seen.append(target)
+
+    gcs_server.fault = note
+    gcs_store.write("status.json", b"1")
+    gcs_store.write("status.json", b"2")
+    assert "ifGenerationMatch=0" in seen[0]
+    assert "ifGenerationMatch=" in seen[1]
+    assert "ifGenerationMatch=0" not in seen[1]
+
+
 UPLOADS: list[Callable[[], Faults]] = [
     lambda: Faults(Status(503), times=3, method="POST", part="upload"),
     lambda: Faults(Reset(), times=2, method="POST", part="upload"),

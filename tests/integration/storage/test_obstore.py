@@ -12,7 +12,8 @@ from obstore import exceptions as foreign
 from job.errors import AccessError, ConfigError, DatasetError, InputMissingError, TemporaryError
 from job.storage import at
 from job.storage.obstore_errors import translate
-from job.storage.obstore_store import ObstoreStore, azure, s3
+from job.storage.obstore_services import azure, s3
+from job.storage.obstore_store import ObstoreStore
 from job.storage.retry import PassingError, Policy
 from job.storage.store import VersionConflictError
 from job.storage.transfer import pull

@@ -25,7 +25,7 @@ from job.demo.object_store.faults import (
 )
 from job.errors import AccessError, TemporaryError
 from job.storage.gcs import GcsStore
-from job.storage.obstore_store import s3
+from job.storage.obstore_services import s3
 from job.storage.retry import Policy
 from job.storage.store import Store
 from job.storage.transfer import pull, push

@@ -10,8 +10,10 @@ import pytest
 from job.demo.object_store import ObjectStore
 from job.demo.object_store.faults import Corrupt, Fault, Reset, Status, Truncate
 from job.errors import AccessError, TemporaryError
-from job.storage.obstore_store import ObstoreStore, s3
+from job.storage.obstore_services import s3
+from job.storage.obstore_store import ObstoreStore
 from job.storage.retry import Policy
+from job.storage.store import VersionConflictError
 
 DATA = bytes(range(256)) * 12_000
 
@@ -99,3 +101,24 @@ def test_a_conditional_write_whose_answer_is_lost_is_done(server: ObjectStore, s
     server.fault = lose_one
     store.write("lease.json", b"mine", if_version="absent")
     assert server.get("photos", "set/lease.json") == b"mine"
+
+
+@pytest.mark.parametrize("what", ["write", "upload"])
+def test_a_writer_that_hung_does_not_undo_a_newer_object(
+    server: ObjectStore, store: ObstoreStore, tmp_path: Path, what: str
+):
+    def another_writes_meanwhile(method: str, target: str, headers: Mapping[str, str]) -> Fault | None:
+        if method == "PUT":
+            server.fault = None
+            server.put("photos", "set/a.jpg", b"newer")
+            return Status(503)
+        return None
+
+    (tmp_path / "in").write_bytes(b"stale")
+    server.fault = another_writes_meanwhile
+    with pytest.raises(VersionConflictError, match=r"s3://photos/set/a\.jpg was written by somebody else"):
+        if what == "write":
+            store.write("a.jpg", b"stale")
+        else:
+            store.upload(tmp_path / "in", "a.jpg")
+    assert server.get("photos", "set/a.jpg") == b"newer"
