@@ -1,0 +1,87 @@
+"""The presets of the job against transfer learning as the guides teach it: seconds and test accuracy.
+
+    scripts/bench/flowers DATA WEIGHTS --seeds 0,1,2 --json flowers.json
+
+DATA is a folder with train/CLASS and test/CLASS, WEIGHTS the file of MobileNetV2 without its top. Each training is a
+process of its own with nothing cached, measured from its start to its exit. They take turns, first the one then the
+other, so that a busy machine is busy for all of them: compare seconds within one run of this program only. Ends with
+exit code 1 where a claim (`claims.py`) is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import claims
+import measuring
+from measuring import Measurement, Task
+
+
+def measure(task: Task, presets: list[str], seeds: list[int], repeats: int) -> list[Measurement]:
+    """Runs everything in turns and says each result as it comes."""
+    found = []
+    names = ["textbook", *presets]
+    for turn, (repeat, seed) in enumerate((repeat, seed) for repeat in range(repeats) for seed in seeds):
+        start = turn % len(names)  # nobody always comes first
+        for name in names[start:] + names[:start]:
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                if name == "textbook":
+                    one = measuring.textbook(task, seed, repeat, Path(folder))
+                else:
+                    one = measuring.preset(task, name, seed, repeat, Path(folder))
+            found.append(one)
+            print(f"{name}, seed {seed}: {one.seconds:.1f} s, accuracy {one.accuracy:.4f}", flush=True)
+    return found
+
+
+def table(measurements: list[Measurement]) -> str:
+    """Returns a Markdown table: one row a seed and side, then the medians of the sides."""
+    rows = ["| | seed | seconds | test accuracy (95 % interval) |", "|---|---|---|---|"]
+    names = list(dict.fromkeys(sorted((one.name for one in measurements), key=lambda name: name != "textbook")))
+    for name in names:
+        ours = [one for one in measurements if one.name == name]
+        rows += [
+            f"| {name} | {one.seed} | {one.seconds:.1f} | {one.accuracy:.4f} "
+            f"({one.interval[0]:.3f} to {one.interval[1]:.3f}) |"
+            for one in ours
+        ]
+        seconds = statistics.median(one.seconds for one in ours)
+        rows.append(f"| **{name}** | median | {seconds:.1f} | {statistics.median(one.accuracy for one in ours):.4f} |")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Measures, prints the table and the claims, and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS")
+    parser.add_argument("--presets", default="fast,balanced", help="some of fast,balanced,best (default: %(default)s)")
+    parser.add_argument("--seeds", default="0", help="comma-separated (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=1, help="times each is measured (default: %(default)s)")
+    parser.add_argument("--image-px", type=int, default=160, help="(default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to this file")
+    given = parser.parse_args()
+
+    task = Task(given.data.absolute(), given.weights.absolute(), given.image_px)
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    measurements = measure(task, given.presets.split(","), seeds, given.repeat)
+    verdicts = claims.judge(measurements)
+    print("", table(measurements), "", *map(str, verdicts), sep="\n")
+    if given.json:
+        content = {
+            "facts": measuring.facts(),
+            "measurements": [asdict(one) for one in measurements],
+            "claims": [asdict(one) | {"is_met": one.is_met} for one in verdicts],
+        }
+        given.json.write_text(json.dumps(content, indent=1) + "\n")
+    return 0 if all(one.is_met for one in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

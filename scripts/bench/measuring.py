@@ -1,0 +1,109 @@
+"""One training as a process of its own: how long it took from start to exit, and what it reached."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+_BENCH = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one process did.
+
+    Attributes:
+        name: "textbook", or the preset.
+        seconds: From its start to its exit.
+        accuracy: On the test images, 0..1.
+        interval: Of the accuracy, 95 %.
+        num_images: Test images.
+        stages: Seconds by stage of the job; empty for the textbook.
+    """
+
+    name: str
+    seed: int
+    repeat: int
+    seconds: float
+    accuracy: float
+    interval: tuple[float, float]
+    num_images: int
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all sides train on: a folder with train/CLASS and test/CLASS, and MobileNetV2's weights."""
+
+    data: Path
+    weights: Path
+    image_px: int
+
+
+def textbook(task: Task, seed: int, repeat: int, folder: Path) -> Measurement:
+    """Runs `textbook.py` and reads what it printed."""
+    output = folder / "textbook"
+    started_s = time.monotonic()
+    text = _run(
+        str(_BENCH / "textbook.py"),
+        *("--data", str(task.data), "--weights", str(task.weights), "--output", str(output)),
+        *("--image-px", str(task.image_px), "--seed", str(seed)),
+    )
+    seconds = time.monotonic() - started_s
+    found = json.loads(text.splitlines()[-1])
+    return Measurement(
+        "textbook", seed, repeat, seconds, found["accuracy"], tuple(found["interval"]), found["num_images"]
+    )
+
+
+def preset(task: Task, name: str, seed: int, repeat: int, folder: Path) -> Measurement:
+    """Runs `finetune train` with a preset, with nothing cached, and reads its report."""
+    output = folder / name
+    started_s = time.monotonic()
+    train(
+        output,
+        f"data.uri={task.data}",
+        "model.backbone=mobilenet_v2",
+        f"model.weights={task.weights}",
+        f"data.image_px={task.image_px}",
+        f"train.preset={name}",
+        f"train.seed={seed}",
+        f"work_dir={folder / 'work'}",
+    )
+    seconds = time.monotonic() - started_s
+    report = json.loads((output / "report.json").read_text())
+    scores, interval = report["test"]["scores"], report["test"]["intervals"]["accuracy"]
+    stages = {stage["name"]: stage["seconds"] for stage in report["stages"]}
+    return Measurement(name, seed, repeat, seconds, scores["accuracy"], tuple(interval), scores["num_images"], stages)
+
+
+def train(output: Path, *settings: str) -> None:
+    """Runs `finetune train` to its end."""
+    _run("-m", "job", "train", "--output", str(output), *(part for one in settings for part in ("--set", one)))
+
+
+def facts() -> dict[str, Any]:
+    """Returns what a reader of the figures must know of the machine."""
+    from job.dataset.cores import num_cores
+    from job.versions import versions
+
+    return {"cores": num_cores(), "versions": versions()}
+
+
+def _run(*arguments: str) -> str:
+    """Returns what a Python process prints.
+
+    Raises:
+        SystemExit: When it fails; with what it said last.
+    """
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise SystemExit(f"python {' '.join(arguments)}\nended with exit code {done.returncode}:\n{said}")
+    return done.stdout
