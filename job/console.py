@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from job.masking import masked, masked_tree
@@ -163,6 +164,20 @@ class _RateColumn(ProgressColumn):
         return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "")
 
 
+class _CountColumn(MofNCompleteColumn):
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
+class _TimeColumn(TimeRemainingColumn):
+    """The time left. What it took so far where there is no telling, and once the stage is over: patience may end it."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is not None and task.stop_time is None:
+            return super().render(task)
+        return Text(str(timedelta(seconds=round(task.elapsed or 0))), style="progress.elapsed")
+
+
 class TerminalConsole:
     """Lines and bars for a person."""
 
@@ -170,13 +185,31 @@ class TerminalConsole:
         self._rich = RichConsole(file=stream, highlight=False)
 
     def info(self, message: str, **fields: Any) -> None:
-        self._rich.print(escape(masked(message)), soft_wrap=True)
+        self._print(message)
 
     def warn(self, message: str, **fields: Any) -> None:
-        self._rich.print(f"[yellow]warning[/] {escape(masked(message))}", soft_wrap=True)
+        self._print(f"warning {message}", label="warning", style="yellow")
 
     def error(self, message: str, **fields: Any) -> None:
-        self._rich.print(f"[red]error[/] {escape(masked(message))}", soft_wrap=True)
+        self._print(f"error {message}", label="error", style="red")
+
+    def _print(self, message: str, *, label: str = "", style: str = "") -> None:
+        """Prints lines broken between words, what follows indented; a long URI stays whole, to be copied."""
+        broken = [
+            part
+            for line in masked(message).splitlines()
+            for part in textwrap.wrap(
+                line,
+                self._rich.width,
+                subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            or [""]
+        ]
+        text = Text("\n".join(broken))
+        text.stylize(style, 0, len(label))
+        self._rich.print(text, soft_wrap=True)
 
     def bar(self, stage: str, *, unit: str) -> Bar:
         return _TerminalBar(self._rich, stage, unit)
@@ -184,12 +217,14 @@ class TerminalConsole:
 
 class _TerminalBar:
     def __init__(self, rich: RichConsole, stage: str, unit: str) -> None:
+        # On a narrow terminal the bar alone gives way: figures broken over two lines cannot be read.
+        whole = Column(no_wrap=True)
         self._progress = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            _RateColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            _CountColumn(table_column=whole),
+            _RateColumn(table_column=whole),
+            _TimeColumn(table_column=whole),
             TextColumn("{task.fields[figures]}"),
             console=rich,
         )
@@ -202,6 +237,9 @@ class _TerminalBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._progress.stop_task(self._task)
+        # A stage that had nothing to do leaves no line.
+        self._progress.live.transient = self._progress.tasks[0].total is None
         self._progress.stop()
 
     def update(self, done: int, total: int, **fields: Any) -> None:

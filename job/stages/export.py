@@ -36,7 +36,7 @@ MARKER = "made.json"
 def model(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice) -> Path:
     """Returns the folder of the winner's SavedModel."""
     path = workspace.folder / rundir.EXPORT / rundir.EXPORT_VERSION
-    with workspace.timings.stage("export"):
+    with workspace.timings.stage("export"), workspace.bar("export", unit="images"):
         data = workspace.config.data
         image_px = trainer.views.image_px
         geometry = Geometry(data.fit, data.stored_px or image_px, image_px)
@@ -57,7 +57,7 @@ def prove(workspace: Workspace, dataset: Dataset, trainer: Study, exported: Path
     marked = _marked(workspace)
     if "proof" not in marked:
         golden = golden_examples(dataset)
-        with workspace.timings.stage("prove", num_images=len(golden)):
+        with workspace.timings.stage("prove", num_images=len(golden)), workspace.bar("prove", unit="images"):
             logits = trainer.logits(golden)
             found = proof.prove(
                 exported,

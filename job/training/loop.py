@@ -108,7 +108,7 @@ class Loop:
             progress.step += 1
             progress.total_steps += 1
             is_due = self._telemetry.is_due(progress.step)
-            if is_due or progress.step % phase.eval_steps == 0:
+            if is_due or progress.step % phase.eval_steps == 0 or progress.step == phase.num_steps:
                 figures = self._figures(results, batch, task, step=progress.step)
                 self._telemetry.scalars(
                     {f"{phase.name}/{name}": value for name, value in {**figures, **meter.read()}.items()},
