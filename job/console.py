@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
@@ -90,7 +90,7 @@ class Bar(Protocol):
 def console(stream: IO[str] | None = None, *, clock: Callable[[], float] = time.monotonic) -> Console:
     """Returns the console that fits the stream: bars on a terminal, JSON lines otherwise."""
     stream = stream or sys.stdout
-    return TerminalConsole(stream) if stream.isatty() else JsonConsole(stream, clock=clock)
+    return TerminalConsole(stream, clock=clock) if stream.isatty() else JsonConsole(stream, clock=clock)
 
 
 class JsonConsole:
@@ -158,31 +158,37 @@ class _JsonBar:
         )
 
 
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "")
-
-
 class _CountColumn(MofNCompleteColumn):
     def render(self, task: Task) -> Text:
         return Text() if task.total is None else super().render(task)
 
 
-class _TimeColumn(TimeRemainingColumn):
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate: float = task.fields["rate"]
+        return Text(f"{rate:,.0f} {task.fields['unit']}/s" if rate else "")
+
+
+class _TimeColumn(ProgressColumn):
     """The time left. What it took so far where there is no telling, and once the stage is over: patience may end it."""
 
     def render(self, task: Task) -> Text:
-        if task.total is not None and task.stop_time is None:
-            return super().render(task)
-        return Text(str(timedelta(seconds=round(task.elapsed or 0))), style="progress.elapsed")
+        eta_s: float | None = task.fields["eta_s"]
+        if eta_s is None or task.stop_time is not None:
+            return Text(_hours(task.elapsed or 0), style="progress.elapsed")
+        return Text(f"{_hours(eta_s)} left", style="progress.remaining")
+
+
+def _hours(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 class TerminalConsole:
     """Lines and bars for a person."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rich = RichConsole(file=stream, highlight=False)
+        self._clock = clock
 
     def info(self, message: str, **fields: Any) -> None:
         self._print(message)
@@ -212,11 +218,11 @@ class TerminalConsole:
         self._rich.print(text, soft_wrap=True)
 
     def bar(self, stage: str, *, unit: str) -> Bar:
-        return _TerminalBar(self._rich, stage, unit)
+        return _TerminalBar(self._rich, stage, unit, self._clock)
 
 
 class _TerminalBar:
-    def __init__(self, rich: RichConsole, stage: str, unit: str) -> None:
+    def __init__(self, rich: RichConsole, stage: str, unit: str, clock: Callable[[], float]) -> None:
         # On a narrow terminal the bar alone gives way: figures broken over two lines cannot be read.
         whole = Column(no_wrap=True)
         self._progress = Progress(
@@ -227,8 +233,10 @@ class _TerminalBar:
             _TimeColumn(table_column=whole),
             TextColumn("{task.fields[figures]}"),
             console=rich,
+            get_time=clock,
         )
-        self._task = self._progress.add_task(stage, total=None, unit=unit, figures="")
+        self._pace = Pace(clock)
+        self._task = self._progress.add_task(stage, total=None, unit=unit, rate=0.0, eta_s=None, figures="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -243,5 +251,12 @@ class _TerminalBar:
         self._progress.stop()
 
     def update(self, done: int, total: int, **fields: Any) -> None:
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in fields.items() if isinstance(value, float))
-        self._progress.update(self._task, completed=done, total=total, figures=figures)
+        self._pace.report(done)
+        self._progress.update(
+            self._task,
+            completed=done,
+            total=total,
+            rate=self._pace.per_second(),
+            eta_s=self._pace.eta_s(total),
+            figures="  ".join(f"{name} {value:.4g}" for name, value in fields.items() if isinstance(value, float)),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 
@@ -116,6 +117,88 @@ def test_a_terminal_shows_bars_and_plain_lines() -> None:
     text = stream.getvalue()
     for part in ("[not markup]", "careful", "over", "survey", "3/3", "loss 0.25"):
         assert part in text
+
+
+class Screen:
+    """What a terminal shows after what was written to it: the few control sequences that progress bars use."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = [""]
+        row = 0
+        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\r\n\x1b]+", text):
+            if part == "\n":
+                row += 1
+                self.lines += [""] * (row + 1 - len(self.lines))
+            elif part.endswith("A") and part.startswith("\x1b"):
+                row -= int(part[2:-1] or 1)
+            elif part == "\x1b[2K":
+                self.lines[row] = ""
+            elif not part.startswith("\x1b") and part != "\r":
+                self.lines[row] += part  # after \r and an erased line, as after a line's end
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    return Terminal()
+
+
+def test_a_stage_that_had_nothing_to_do_leaves_no_line_on_a_terminal(terminal: Terminal) -> None:
+    out = TerminalConsole(terminal)
+    with out.bar("views", unit="images"):
+        pass
+    out.info("next")
+    assert Screen(terminal.getvalue()).lines == ["next", ""]
+
+
+def test_what_is_said_while_a_bar_runs_stands_above_it_whole(terminal: Terminal) -> None:
+    out = TerminalConsole(terminal)
+    with out.bar("finetune", unit="images") as bar:
+        bar.update(1280, 128_000, loss=1.25)
+        out.warn("The logs are copied later: " + "the bucket is away " * 4)
+        bar.update(2560, 128_000, loss=1.0)
+        out.warn("again")
+    first, second, third, line, end = Screen(terminal.getvalue()).lines
+    assert first.startswith("warning The logs")
+    assert second.startswith("  ")
+    assert third == "warning again"
+    assert line.startswith("finetune ")
+    assert end == ""
+
+
+def test_the_figures_of_a_bar_stand_on_one_line_of_80_columns(terminal: Terminal) -> None:
+    clock = Clock()
+    with TerminalConsole(terminal, clock=clock).bar("finetune", unit="images") as bar:
+        bar.update(0, 2_500_000, loss=1.2345)
+        clock.now = 1000.0
+        bar.update(1_250_000, 2_500_000, loss=1.2345)
+        bar._progress.refresh()
+        line = Screen(terminal.getvalue()).lines[-1]
+    assert len(line.rstrip()) <= 80
+    for part in ("finetune", "━", "1250000/2500000", "1,250 images/s", "0:16:40 left", "loss 1.234"):
+        assert part in line
+
+
+def test_a_stage_that_ends_early_shows_what_it_took_instead_of_what_is_left(terminal: Terminal) -> None:
+    clock = Clock()
+    with TerminalConsole(terminal, clock=clock).bar("head", unit="images") as bar:
+        clock.now = 8.0
+        bar.update(640, 4000)
+    (line, _) = Screen(terminal.getvalue()).lines
+    for part in ("640/4000", "80 images/s", "0:00:08"):
+        assert part in line
+    assert "left" not in line
+
+
+def test_long_lines_break_between_words_and_leave_a_uri_whole(terminal: Terminal) -> None:
+    uri = "gs://bucket/" + "a-long-name/" * 8
+    TerminalConsole(terminal).info(f"  head: {'many words ' * 12}\n{uri}\n\nend")
+    first, second, *rest = terminal.getvalue().splitlines()
+    assert len(first) <= 80
+    assert first.startswith("  head: many words")
+    assert second.startswith("    ")
+    assert rest == [uri, "", "end"]
 
 
 def test_status_is_written_at_most_every_so_often_and_never_stops_the_job() -> None:

@@ -135,3 +135,27 @@ def test_the_watchdog_leaves_with_143_before_the_grace_period_ends() -> None:
     stop.request()
     assert left.wait(30)
     assert codes == [143]
+
+
+def test_what_is_published_shows_how_far_it_is(tmp_path: Path) -> None:
+    workspace = _open(tmp_path)
+    said = io.StringIO()
+    workspace.console = workspace.status._console = JsonConsole(said)
+    for name in ("saved_model.pb", "variables/variables.index", "assets/labels.txt"):
+        path = workspace.folder / rundir.EXPORT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    workspace.publish(rundir.EXPORT)
+    (event,) = [json.loads(line) for line in said.getvalue().splitlines()]
+    assert (event["stage"], event["done"], event["total"]) == ("push", 3, 3)
+    assert workspace.output.read(f"{rundir.EXPORT}/assets/labels.txt") == b"assets/labels.txt"
+
+
+def test_a_stop_is_heeded_between_two_published_files(tmp_path: Path) -> None:
+    workspace = _open(tmp_path)
+    (workspace.folder / rundir.EXPORT).mkdir(parents=True)
+    (workspace.folder / rundir.EXPORT / "saved_model.pb").write_text("model")
+    workspace.stop.finish()  # no watchdog: this process goes on
+    workspace.stop.request()
+    with pytest.raises(StoppedError, match="push"):
+        workspace.publish(rundir.EXPORT)
