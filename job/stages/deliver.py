@@ -21,7 +21,6 @@ from job.stages import export
 from job.stages.measure import Measured
 from job.storage import join
 from job.storage.mirror import Mirror
-from job.training import recipe as recipes
 from job.training.study import Study
 from job.versions import versions
 from job.workspace import Workspace
@@ -80,7 +79,7 @@ def report(
             devices=trainer.distribution.describe(),
         ),
         data=_data_summary(dataset),
-        recipe=recipes.describe(trainer.recipe),
+        recipe=trainer.describe(),
         choice=choice,
         test=measured.result,
         mistakes=measured.worst,

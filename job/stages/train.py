@@ -41,8 +41,6 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
         f"{distribution.num_replicas} replica(s) ({distribution.name}, {policy}).",
         replicas=distribution.num_replicas,
     )
-    for line in recipes.describe(recipe):
-        console.info(f"  {line}")
     with workspace.timings.stage("build"), distribution.strategy.scope():
         model = classifier.build(
             backbone,
@@ -55,10 +53,9 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
         )
     telemetry = Telemetry(workspace.logs_dir, config.telemetry, writes=distribution.is_chief)
     telemetry.text("config", f"```yaml\n{configs.to_yaml(config)}\n```")
-    telemetry.text("recipe", "\n".join(f"* {line}" for line in recipes.describe(recipe)))
     views = Views(config.train.seed, image_px, recipe.augmentation)
     batch = max(recipe.batch // recipe.accumulate, distribution.num_local) * FORWARD_FACTOR
-    return Study(
+    study = Study(
         workspace=workspace,
         recipe=recipe,
         backbone=backbone,
@@ -87,6 +84,11 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
         batch=batch,
         policy=policy,
     )
+    lines = study.describe()
+    for line in lines:
+        console.info(f"  {line}")
+    telemetry.text("recipe", "\n".join(f"* {line}" for line in lines))
+    return study
 
 
 def _key(dataset: Dataset, workspace: Workspace) -> str:

@@ -8,6 +8,7 @@ over data sets (BiT: 500 steps of 512; Kornblith et al. 2019: 20,000 steps of 25
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -264,8 +265,12 @@ def _steps(images: float, batch: int) -> int:
     return max(1, math.ceil(images / batch))
 
 
-def describe(recipe: Recipe) -> list[str]:
-    """Returns the recipe as lines for people; shown before training and kept in the report."""
+def describe(recipe: Recipe, *, uncached: Mapping[str, str]) -> list[str]:
+    """Returns the recipe as lines for people; shown before training and kept in the report.
+
+    Args:
+        uncached: Phase → why its views are not cached, for those that the recipe has views for and the run no cache.
+    """
     a = recipe.augmentation
     lines = [
         "probe: logistic regression (L-BFGS) on the frozen features",
@@ -274,12 +279,19 @@ def describe(recipe: Recipe) -> list[str]:
     ]
     for phase in recipe.phases:
         what = "head alone" if not phase.unfreeze else f"top {phase.unfreeze:.0%} of the blocks"
-        source = f"{phase.views} cached view(s)" if phase.views else "augmented afresh"
         lines.append(
-            f"{phase.name}: {what}, {source}, at most {phase.num_steps} steps of {recipe.batch} images, "
-            f"{phase.optimizer} at {phase.learning_rate:.2g} (layer decay {phase.layer_decay:g}, weight decay "
-            f"{phase.weight_decay:g}, clip {phase.clip_norm or 'off'}, EMA {phase.ema or 'off'}), label smoothing "
-            f"{recipe.label_smoothing:g}, dropout {recipe.dropout:g}, BatchNorm {phase.batchnorm}, "
-            f"stops after {phase.patience_steps} steps without gain"
+            f"{phase.name}: {what}, {_source(phase, uncached.get(phase.name))}, at most {phase.num_steps} steps of "
+            f"{recipe.batch} images, {phase.optimizer} at {phase.learning_rate:.2g} (layer decay "
+            f"{phase.layer_decay:g}, weight decay {phase.weight_decay:g}, clip {phase.clip_norm or 'off'}, EMA "
+            f"{phase.ema or 'off'}), label smoothing {recipe.label_smoothing:g}, dropout {recipe.dropout:g}, "
+            f"BatchNorm {phase.batchnorm}, stops after {phase.patience_steps} steps without gain"
         )
     return lines
+
+
+def _source(phase: Phase, why_uncached: str | None) -> str:
+    if why_uncached is not None:
+        return f"augmented afresh ({why_uncached})"
+    if phase.views == 0:
+        return "augmented afresh"
+    return "on the cached plain view" if phase.views == 1 else f"{phase.views} cached views, the first plain"

@@ -20,6 +20,7 @@ from job.model import freezing
 from job.model.backbones import Backbone
 from job.model.cut import Cut
 from job.training import optimizer, probe
+from job.training import recipe as recipes
 from job.training.checkpoint import Checkpoints
 from job.training.class_weights import class_weights
 from job.training.distribution import Distribution
@@ -151,6 +152,11 @@ class Study:
         )
         return forward.all(self.dataset.pixels.gather, indices, on_progress=on_progress)
 
+    def describe(self) -> list[str]:
+        """Returns the recipe as lines for people, as this run carries it out."""
+        reasons = {phase.name: self._why_uncached(phase, self._cut(phase)) for phase in self.recipe.phases}
+        return recipes.describe(self.recipe, uncached={name: why for name, why in reasons.items() if why})
+
     def _probe(self, pooled: Features) -> Trained:
         with (
             self.workspace.timings.stage(PROBE, num_images=len(self._train)),
@@ -266,8 +272,7 @@ class Study:
 
     def _frozen(self, phase: Phase, cut: Cut) -> tuple[Any, Callable[[np.ndarray], np.ndarray], Features | None]:
         """Returns (what lies above the cut, what validation feeds it, the cached training features or None)."""
-        num = len(self._known)
-        if cut.is_input or not self.cache.fits(cut, num_examples=num, num_views=max(phase.views, 1)):
+        if self._is_whole(phase, cut):
             gather = self.dataset.pixels.gather
             return self.model, lambda indices: np.asarray(self.views.plain(gather(indices))), None
         _, top = cuts.split(self.model, cut)
@@ -278,6 +283,18 @@ class Study:
             watched = self.workspace.watched(bar, "views")
             cached = self.cache.views(cut, plain, self._train, num_views=phase.views, on_progress=watched)
         return top, plain.plain, cached
+
+    def _is_whole(self, phase: Phase, cut: Cut) -> bool:
+        """Whether the phase runs the whole model: nothing is frozen, or what the trunk gives does not fit."""
+        num = len(self._known)
+        return cut.is_input or not self.cache.fits(cut, num_examples=num, num_views=max(phase.views, 1))
+
+    def _why_uncached(self, phase: Phase, cut: Cut) -> str | None:
+        if not phase.views or not self._is_whole(phase, cut):
+            return None
+        if cut.is_input:
+            return "nothing is frozen"
+        return f"{phase.views} cached view(s) would take more than data.pack_gb={self._config.data.pack_gb:g}"
 
     def _snapshot(self, net: Any) -> Weights:
         """Returns the values of all that `net` may have changed, the statistics of a trained BatchNorm included."""

@@ -70,17 +70,21 @@ def statistics(model: object) -> list[np.ndarray]:
     return [v.numpy() for v in model.variables if "moving_" in v.path]  # type: ignore[attr-defined]  # Keras's
 
 
-def ran(images: Path, folder: Path, *overrides: str) -> Ran:
+def made(images: Path, folder: Path, *overrides: str) -> Study:
     settings = [f"data.uri={images}", f"output={folder / 'out'}", f"work_dir={folder / 'work'}", *TINY, *overrides]
     workspace = Workspace.open(
         configs.load(None, settings), Platform("laptop"), console(io.StringIO()), Stop(grace_s=1000)
     )
     workspace.begin(versions())
-    trainer = train.trainer(workspace, prepare.dataset(workspace))
+    return train.trainer(workspace, prepare.dataset(workspace))
+
+
+def ran(images: Path, folder: Path, *overrides: str) -> Ran:
+    trainer = made(images, folder, *overrides)
     before = statistics(trainer.model)
     progress = trainer.run()
     trainer.telemetry.close()
-    return Ran(trainer, progress, workspace.folder, before)
+    return Ran(trainer, progress, trainer.workspace.folder, before)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,27 @@ def test_training_on_cached_features_equals_training_through_the_frozen_trunk(ca
 def test_without_room_for_a_pack_or_features_the_same_is_trained(cached: Ran, roomless: Ran) -> None:
     assert not list(roomless.folder.rglob("pixels-*.npy"))
     assert_same_curves(cached, roomless)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "of_head", "of_finetune"),
+    [
+        ((), "on the cached plain view", "4 cached views"),
+        (("train.finetune.unfreeze=1",), "on the cached plain view", "augmented afresh (nothing is frozen)"),
+        (("data.pack_gb=1e-9",), "would take more than data.pack_gb=1e-09", "would take more than data.pack_gb=1e-09"),
+        (("augment.mixup=0.2",), "on the cached plain view", "augmented afresh, at most"),
+    ],
+)
+def test_the_recipe_says_what_is_cached_and_that_is_what_trains(
+    overrides: tuple[str, ...], of_head: str, of_finetune: str, images: Path, tmp_path: Path
+) -> None:
+    trainer = made(images, tmp_path, *overrides)
+    *_, head, finetune = trainer.describe()
+    assert of_head in head
+    assert of_finetune in finetune
+    for phase, line in zip(trainer.recipe.phases, (head, finetune), strict=True):
+        _, _, cached = trainer._frozen(phase, trainer._cut(phase))
+        assert (cached is not None) == ("augmented afresh" not in line)
 
 
 @pytest.mark.parametrize("name", ["cached", "uncached"])

@@ -169,7 +169,7 @@ def test_the_description_lists_every_number() -> None:
     tuned = "train.finetune."
     numbers = ("learning_rate=0.00123", "weight_decay=0.0456", "layer_decay=0.789", "clip_norm=2.5", "ema=0.987")
     recipe = resolve("train.preset=best", "model.dropout=0.19", *settings, *(tuned + number for number in numbers))
-    probe, augmentation, head, finetune = recipes.describe(recipe)
+    probe, augmentation, head, finetune = recipes.describe(recipe, uncached={})
     assert probe.startswith("probe")
     for part in ("flip on", "35%", "color 0.3", "MixUp 0.31", "CutMix 0.41", "RandAugment 7"):
         assert part in augmentation
@@ -177,3 +177,14 @@ def test_the_description_lists_every_number() -> None:
     parts = ("0.0012", "0.0456", "0.789", "clip 2.5", "EMA 0.987", "smoothing 0.17", "dropout 0.19", "adamw", "frozen")
     for part in (*parts, "augmented afresh", f"at most {phase(recipe, 'finetune').num_steps} steps of 64 images"):
         assert part in finetune
+
+
+def test_the_description_says_what_the_images_of_a_phase_are() -> None:
+    recipe = resolve("train.finetune.views=3")
+    *_, head, finetune = recipes.describe(recipe, uncached={})
+    assert "on the cached plain view" in head
+    assert "3 cached views, the first plain" in finetune
+    *_, head, finetune = recipes.describe(recipe, uncached={"finetune": "no room"})
+    assert "on the cached plain view" in head
+    assert "augmented afresh (no room)" in finetune
+    assert "cached" not in finetune
