@@ -11,12 +11,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from job.evaluation import markup
 from job.evaluation.metrics import Gain
 from job.evaluation.plots import Picture, png
 from job.evaluation.report import RunReport, TestResult
 
 # Tables of per-class results end here; report.json has them all.
 _MAX_ROWS = 200
+
+# The page folds longer tables away: with a thousand classes what follows would not be found.
+_MAX_OPEN_ROWS = 40
+
+
+_CLASSES = "Classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,8 @@ def html(report: RunReport, pictures: Mapping[str, Picture]) -> str:
     """Returns `report/index.html`: one file, nothing loaded from elsewhere, readable without a server.
 
     Args:
-        pictures: uint8 [H, W, 3] by name: "confusion", "reliability", "mistakes"; those missing are left out.
+        pictures: uint8 [H, W, 3] by name: "reliability", "mistakes"; those missing are left out. The confusion matrix
+            is text, in the reader's fonts.
     """
     title = escape.escape(_title(report))
     body = [f"<h1>{title}</h1>"]
@@ -54,15 +62,14 @@ def html(report: RunReport, pictures: Mapping[str, Picture]) -> str:
         body.append(f"<h2>{escape.escape(section.title)}</h2>")
         body += [f"<p>{escape.escape(paragraph)}</p>" for paragraph in section.paragraphs]
         if section.table:
-            head, *rows = section.table
-            body.append("<table><thead>" + _html_row(head, "th") + "</thead><tbody>")
-            body += [_html_row(row, "td") for row in rows]
-            body.append("</tbody></table>")
+            body.append(markup.table(section.table, max_open_rows=_MAX_OPEN_ROWS))
+        if section.title == _CLASSES and report.test is not None:
+            body.append(markup.confusion_matrix(report.test.scores.confusion, report.data.classes))
         for name in section.pictures:
             if name in pictures:
                 data = base64.b64encode(png(pictures[name])).decode("ascii")
                 body.append(f'<img alt="{escape.escape(name)}" src="data:image/png;base64,{data}">')
-    return _PAGE.format(title=title, body="\n".join(body))
+    return markup.page(title, "\n".join(body))
 
 
 def sections(report: RunReport) -> list[Section]:
@@ -90,7 +97,7 @@ def sections(report: RunReport) -> list[Section]:
         found.append(Section("Gains", [text], [("step", "log loss", "accuracy"), *rows]))
     if report.test is not None:
         found += _test_sections(report, report.test)
-    return [*found, _data_section(report), *_run_sections(report)]
+    return [*found, *_data_sections(report), *_run_sections(report)]
 
 
 def _test_sections(report: RunReport, test: TestResult) -> list[Section]:
@@ -126,10 +133,9 @@ def _test_sections(report: RunReport, test: TestResult) -> list[Section]:
     found = [
         Section("Test", paragraphs, [("metric", "value", "95 % interval"), *rows], ["reliability"]),
         Section(
-            "Classes",
+            _CLASSES,
             ["The weakest first." if len(classes) <= _MAX_ROWS else f"The {_MAX_ROWS} weakest of {len(classes)}."],
             [("class", "precision", "recall", "F1", "images"), *classes[:_MAX_ROWS]],
-            ["confusion"],
         ),
     ]
     if mistakes:
@@ -138,21 +144,24 @@ def _test_sections(report: RunReport, test: TestResult) -> list[Section]:
     return found
 
 
-def _data_section(report: RunReport) -> Section:
+def _data_sections(report: RunReport) -> list[Section]:
     data = report.data
     paragraphs = [
         f"{data.num_images} images in {len(data.classes)} classes at {report.run.data_uri}; "
         f"{data.num_bad} not used, {data.num_duplicates} exact duplicates.",
-        *data.notes,
+        *(note[:1].upper() + note[1:] for note in data.notes),
     ]
-    if data.bad_by_verdict:
-        paragraphs.append(
-            "Not used: " + ", ".join(f"{n} {verdict}" for verdict, n in data.bad_by_verdict.items()) + "."
-        )
-    paragraphs += [f"{one.uri}: {one.verdict} ({one.reason})" for one in data.bad]
+    if len(data.classes) > _MAX_ROWS:
+        paragraphs.append(f"The first {_MAX_ROWS} classes; report.json has all.")
     splits = list(data.counts)
     rows = [(name, *(str(data.counts[split][i]) for split in splits)) for i, name in enumerate(data.classes)]
-    return Section("Data", paragraphs, [("class", *splits), *rows[:_MAX_ROWS]])
+    found = [Section("Data", paragraphs, [("class", *splits), *rows[:_MAX_ROWS]])]
+    if data.num_bad:
+        verdicts = ", ".join(f"{n} {verdict}" for verdict, n in data.bad_by_verdict.items())
+        text = f"{verdicts}." if len(data.bad) == data.num_bad else f"{verdicts}. The first {len(data.bad)}:"
+        bad = [(one.uri, one.verdict, one.reason) for one in data.bad]
+        found.append(Section("Images not used", [text], [("image", "verdict", "reason"), *bad]))
+    return found
 
 
 def _run_sections(report: RunReport) -> list[Section]:
@@ -165,7 +174,9 @@ def _run_sections(report: RunReport) -> list[Section]:
     proof = "Not exported."
     if report.proof is not None:
         facts = ", ".join(
-            f"{key.replace('_', ' ')} {value}" for key, value in report.proof.items() if not isinstance(value, dict)
+            f"{key.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+            for key, value in report.proof.items()
+            if not isinstance(value, dict)
         )
         proof = f"{report.export_uri}: loaded by a fresh process without this package; it gave the same: {facts}."
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
@@ -198,28 +209,3 @@ def _md(text: str) -> str:
 
 def _md_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(map(_md, cells)) + " |"
-
-
-def _html_row(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #202124; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
-th, td {{ text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid #e1e3e6; }}
-img {{ max-width: 100%; margin: 1rem 0; display: block; }}
-p {{ overflow-wrap: anywhere; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

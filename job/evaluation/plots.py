@@ -1,11 +1,13 @@
 """Pictures for the report and TensorBoard, as uint8 arrays. Pillow and numpy only.
 
-The font is Pillow's own (Aileron); characters it lacks (Chinese, Arabic …) appear as boxes.
+The font is Pillow's own (a part of Aileron, little more than ASCII): letters lose their accents, and what it lacks
+altogether (Chinese, Arabic …) appears as boxes. The report's page writes all names as text beside the pictures.
 """
 
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,14 +45,14 @@ def confusion_matrix(
     Args:
         confusion: int64 [K, K].
         classes: K names, in label order.
-        max_classes: At least 1.
+        max_classes: At least 2.
 
     Returns:
         uint8 [H, W, 3].
     """
     matrix = np.asarray(confusion, np.int64)
-    shown = _most_confused(matrix, max_classes)
-    names = [_shorten(classes[i]) for i in shown]
+    shown = most_confused(matrix, max_classes)
+    names = [_shorten(_drawable(classes[i])) for i in shown]
     support = np.maximum(matrix.sum(axis=1), 1)
     font = _font(_FONT_PX)
     names_px = max(int(font.getlength(name)) for name in names)
@@ -87,7 +89,7 @@ def contact_sheet(
 
     Args:
         images: M pictures, uint8 [H, W, 3] of any sizes; M >= 1.
-        captions: M lists of lines; each line is cut to the tile's width.
+        captions: M lists of lines; a line too long for the tile goes on below, and is cut after that.
         columns: Images a row, at least 1.
         tile_px: Side of the square an image is fitted into.
 
@@ -98,20 +100,23 @@ def contact_sheet(
     columns = min(columns, len(images))
     font = _font(_FONT_PX)
     line_px = _FONT_PX + 4
-    tile_height = tile_px + line_px * max(len(lines) for lines in captions) + 6
+    broken = [
+        [(part, _GREY if number == 0 else _INK) for number, line in enumerate(lines) for part in _broken(line, tile_px)]
+        for lines in captions
+    ]
+    tile_height = tile_px + line_px * max(map(len, broken)) + 6
     rows = -(-len(images) // columns)
     step_x, step_y = tile_px + _MARGIN_PX, tile_height + _MARGIN_PX
     sheet = Image.new("RGB", (columns * step_x + _MARGIN_PX, rows * step_y + _MARGIN_PX), _WHITE)
     draw = ImageDraw.Draw(sheet)
-    for at, (picture, lines) in enumerate(zip(images, captions, strict=True)):
+    for at, (picture, lines) in enumerate(zip(images, broken, strict=True)):
         x, y = _MARGIN_PX + at % columns * step_x, _MARGIN_PX + at // columns * step_y
         tile = Image.fromarray(picture)
         scale = tile_px / max(tile.size)
         tile = tile.resize((max(1, round(tile.width * scale)), max(1, round(tile.height * scale))))
         sheet.paste(tile, (x + (tile_px - tile.width) // 2, y + (tile_px - tile.height) // 2))
-        for number, line in enumerate(lines):
-            ink = _GREY if number == 0 else _INK
-            draw.text((x, y + tile_px + 4 + number * line_px), _fitting(line, font, tile_px), fill=ink, font=font)
+        for number, (line, ink) in enumerate(lines):
+            draw.text((x, y + tile_px + 4 + number * line_px), line, fill=ink, font=font)
     return np.asarray(sheet)
 
 
@@ -152,17 +157,50 @@ def reliability_diagram(before: Reliability, after: Reliability, *, side_px: int
     return np.asarray(image)
 
 
-def _most_confused(matrix: npt.NDArray[np.int64], limit: int) -> list[int]:
-    wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diagonal(matrix)
-    return sorted(int(i) for i in np.argsort(-wrong, kind="stable")[:limit])
+def most_confused(confusion: npt.NDArray[np.integer[Any]], limit: int) -> list[int]:
+    """Returns at most `limit` classes (2 or more), ascending: those of the pairs most often taken for each other.
+
+    Whole pairs, because a class is shown for its confusions, and those need the other class beside it.
+    """
+    matrix = np.asarray(confusion, np.int64)
+    if len(matrix) <= limit:
+        return list(range(len(matrix)))
+    pairs = np.triu(matrix + matrix.T, k=1)
+    order = np.argsort(-pairs, axis=None, kind="stable")
+    found: dict[int, None] = {}
+    for one, other in zip(*np.unravel_index(order, pairs.shape), strict=True):
+        new = {int(one), int(other)} - found.keys()
+        if len(found) + len(new) <= limit:
+            found |= dict.fromkeys(new)
+        if len(found) == limit:
+            break
+    return sorted(found)
 
 
 def _font(size_px: int) -> Font:
     return ImageFont.load_default(size_px)
 
 
+def _drawable(text: str) -> str:
+    """Returns text in the letters that the font has, as far as they can be had by leaving accents out."""
+    plain = unicodedata.normalize("NFKD", text.replace("→", ">"))
+    return "".join(letter for letter in plain if not unicodedata.combining(letter))
+
+
 def _shorten(name: str, limit: int = 24) -> str:
     return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def _broken(line: str, width_px: int) -> list[str]:
+    """Returns one or two lines that fit, broken between words where there are any."""
+    font, line = _font(_FONT_PX), _drawable(line)
+    if font.getlength(line) <= width_px:
+        return [line]
+    words = line.split(" ")
+    fitting = [count for count in range(1, len(words)) if font.getlength(" ".join(words[:count])) <= width_px]
+    if not fitting:
+        return [_fitting(line, font, width_px)]
+    return [" ".join(words[: fitting[-1]]), _fitting(" ".join(words[fitting[-1] :]), font, width_px)]
 
 
 def _fitting(line: str, font: Font, width_px: int) -> str:

@@ -38,6 +38,7 @@ TINY = (
     "train.finetune.learning_rate=0.001",
     "telemetry.every_steps=1",
 )
+RATE = "train.finetune.learning_rate"
 OFF = ("augment.flip=false", "augment.crop_scale=1", "augment.color=0")
 
 
@@ -158,6 +159,16 @@ def test_frozen_batchnorm_keeps_its_statistics_through_the_whole_run(name: str, 
     moved = [v for v in one.study.model.trainable_variables if "conv_pw" in v.path]
     position = one.study._position
     assert any((one.study._pretrained[position[id(v)]] != v.numpy()).any() for v in moved)
+
+
+def test_the_images_of_a_phase_are_those_it_saw(cached: Ran, images: Path, tmp_path: Path) -> None:
+    timed = cached.study.workspace.timings.num_images
+    assert timed["finetune"] == cached.progress.num_steps["finetune"] * 10
+    # A rate this high ruins the start, and patience ends the phase.
+    one = ran(images, tmp_path, *OFF, "train.finetune.epochs=9", "train.finetune.patience=1", f"{RATE}=1000")
+    num_steps = one.progress.num_steps["finetune"]
+    assert num_steps < one.study.recipe.phases[-1].num_steps
+    assert one.study.workspace.timings.num_images["finetune"] == num_steps * 10
 
 
 def test_a_candidate_is_its_weights_on_the_pretrained_model(cached: Ran) -> None:

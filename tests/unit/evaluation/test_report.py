@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import html
 import io
 import json
 import re
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from job.evaluation import metrics, mistakes, pages, plots
+from job.evaluation import markup, metrics, mistakes, pages, plots
 from job.evaluation.calibration import reliability
 from job.evaluation.report import BadImage, DataSummary, RunFacts, RunReport, Stage, TestResult, to_json
 from job.evaluation.winner import Candidate, choose
@@ -91,7 +92,8 @@ def test_markdown_says_winner_timings_and_what_was_not_used(report: RunReport) -
     text = pages.markdown(report)
     assert report.choice.reason.split(":")[0] in text
     assert "| probe | 4.0 | 250 |" in text
-    assert r"train/x\_\<y\>.jpg: corrupt (cannot be decoded)" in text
+    assert r"| train/x\_\<y\>.jpg | corrupt | cannot be decoded |" in text
+    assert "2 corrupt. The first 1:" in text
     assert "gs://b/runs/1/export/1" in text
 
 
@@ -102,8 +104,8 @@ def test_names_cannot_break_a_markdown_table(report: RunReport) -> None:
 
 
 def test_the_page_is_one_well_formed_file_with_its_pictures(report: RunReport) -> None:
-    assert report.test is not None
-    pictures = {"confusion": plots.confusion_matrix(report.test.scores.confusion, CLASSES)}
+    logits, labels = logits_and_labels()
+    pictures = {"reliability": plots.reliability_diagram(reliability(logits, labels), reliability(logits, labels))}
     page = pages.html(report, pictures)
     opened: list[str] = []
 
@@ -121,7 +123,42 @@ def test_the_page_is_one_well_formed_file_with_its_pictures(report: RunReport) -
     assert "dog <big>" not in page
     (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     found = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-    assert np.array_equal(found, pictures["confusion"])
+    assert np.array_equal(found, pictures["reliability"])
+
+
+def test_the_page_writes_the_confusion_matrix_as_text(report: RunReport) -> None:
+    assert report.test is not None
+    confusion = report.test.scores.confusion
+    page = pages.html(report, {})
+    for true, name in enumerate(CLASSES):
+        for guess, other in enumerate(CLASSES):
+            what = f"{html.escape(name)} → {html.escape(other)}: {confusion[true, guess]} of {confusion[true].sum()}"
+            assert (f'title="{what}">{confusion[true, guess]}</td>' in page) == (confusion[true, guess] > 0)
+    assert (confusion > 0).sum() > len(CLASSES)
+
+
+def test_a_thousand_classes_leave_a_page_that_can_be_read() -> None:
+    confusion = np.eye(1000, dtype=np.int64) * 5
+    confusion[990, 3] = 4
+    names = [f"class {i}" for i in range(1000)]
+    text = markup.confusion_matrix(confusion, names)
+    assert "30 of 1000 classes" in text
+    assert 'title="class 990 → class 3: 4 of 9">4</td>' in text
+    rows = [("class", "images"), *((name, "20") for name in names)]
+    assert markup.table(rows, max_open_rows=1000).startswith("<div")
+    folded = markup.table(rows, max_open_rows=999)
+    assert folded.startswith("<details><summary>1000 rows")
+    assert "<td>class 999</td><td class=n>20</td>" in folded
+
+
+def test_the_page_is_legible_in_the_dark(report: RunReport) -> None:
+    page = pages.html(report, {})
+    dark = page[page.index("prefers-color-scheme: dark") :].split("}", 1)[0]
+    assert {"--ink", "--paper", "--line"} <= set(re.findall("--[a-z]+", dark))
+    colours = page[page.index("<style>") : page.index("body {")]
+    rest = page[page.index("body {") : page.index("</style>")]
+    assert "#" in colours
+    assert "#" not in rest  # every colour has its counterpart
 
 
 def test_a_report_without_a_test_split_can_be_read(report: RunReport) -> None:
@@ -157,6 +194,27 @@ def test_with_many_classes_the_most_confused_are_drawn() -> None:
     all_of_two = plots.confusion_matrix(confusion[np.ix_([3, 250], [3, 250])], ["class 3", "class 250"])
     assert few.shape[0] == all_of_two.shape[0]
     assert few.dtype == np.uint8
+
+
+def test_the_classes_shown_are_pairs_taken_for_each_other() -> None:
+    confusion = np.zeros((9, 9), np.int64)
+    confusion[7, 1], confusion[4, 6] = 5, 3
+    confusion[2, [0, 3, 5, 6, 8]] = 2  # many mistakes, no one class mistaken for
+    assert plots.most_confused(confusion, 4) == [1, 4, 6, 7]
+    assert plots.most_confused(confusion, 9) == list(range(9))
+
+
+def test_letters_that_the_font_lacks_lose_their_accent_only() -> None:
+    plain, accented = (plots.contact_sheet([np.zeros((9, 9, 3), np.uint8)], [[text]]) for text in ("> Lowe", "→ Löwé"))
+    assert np.array_equal(plain, accented)
+    other = plots.contact_sheet([np.zeros((9, 9, 3), np.uint8)], [["> Lawe"]])
+    assert not np.array_equal(plain, other)
+
+
+def test_a_long_caption_goes_on_below() -> None:
+    image = np.zeros((160, 160, 3), np.uint8)
+    one, two = (plots.contact_sheet([image], [[text]]) for text in ("iris → lily 88%", "dandelion → colts-foot 88%"))
+    assert two.shape[0] > one.shape[0]
 
 
 def test_the_contact_sheet_holds_every_picture() -> None:
