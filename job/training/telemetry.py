@@ -104,6 +104,9 @@ class Telemetry:
             name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in values.items()
         }
         with self._writer.as_default():
+            # Without this the page lists the curves of the training first, and leaves every value blank where the
+            # log folder is the run's own (TensorBoard 2.21: the run is then called ".").
+            hparams.hparams_config([hparams.HParam(name) for name in plain], [hparams.Metric(name) for name in metrics])
             hparams.hparams(plain)
             for name, value in metrics.items():
                 tf.summary.scalar(name, value, step=0)

@@ -71,6 +71,20 @@ def test_hyperparameters_stand_beside_the_scores_they_led_to(tmp_path: Path) -> 
     assert values(found, "test/accuracy") == [(0, np.float32(0.75))]
 
 
+def test_the_hparams_page_shows_the_scores_and_no_curves(tmp_path: Path) -> None:
+    with Telemetry(tmp_path, TelemetryConfig()) as telemetry:
+        telemetry.scalars({"finetune/loss": 0.5}, step=3)
+        telemetry.hyperparameters({"backbone": "resnet50", "batch": 32}, {"test/accuracy": 0.75, "test/ece": 0.02})
+    metadata = events(tmp_path).SummaryMetadata("_hparams_/experiment").plugin_data
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(metadata.content).experiment
+    assert [info.name for info in experiment.hparam_infos] == ["backbone", "batch"]
+    # The group stays empty: it is the one that is found in a log folder of a single run, too.
+    assert [(info.name.group, info.name.tag) for info in experiment.metric_infos] == [
+        ("", "test/accuracy"),
+        ("", "test/ece"),
+    ]
+
+
 def test_a_worker_that_does_not_write_leaves_nothing(tmp_path: Path) -> None:
     config = TelemetryConfig(profile_steps=(0, 1))
     with Telemetry(tmp_path / "logs", config, writes=False) as telemetry:
