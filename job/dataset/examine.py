@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from PIL import Image
 
 from job.dataset.decode import decode
 from job.dataset.example import Verdict
 from job.dataset.layouts.reading import Reader, UnreadableRecordError
+from job.dataset.likeness import perceptual_hash
 from job.dataset.pack import PackWriter
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An image's part of a `Row`; the fields have its meaning."""
+    """An image's part of a `Row`, whose meaning the fields have, and what only the survey needs.
+
+    Attributes:
+        perceptual_hash: Of an OK image (`likeness.perceptual_hash`).
+        pixels_crc32: Of the image's row in the pack; 0 where nothing is packed.
+    """
 
     verdict: Verdict
     reason: str = ""
@@ -22,6 +30,8 @@ class Finding:
     width_px: int = 0
     height_px: int = 0
     size_bytes: int = 0
+    perceptual_hash: str = ""
+    pixels_crc32: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,19 +50,23 @@ class Examiner:
     writer: PackWriter | None = None
 
     def __call__(self, index: int, uri: str) -> Finding:
-        """Returns what was found, and packs the pixels of an OK image into row `index`. Raises on a full disk only."""
+        """Returns what was found; row `index` of the pack has its pixels, or none. Raises on a full disk only."""
+        finding, image = self._look(uri)
+        if self.writer is None:
+            return finding
+        return replace(finding, pixels_crc32=self.writer.put(index, image))
+
+    def _look(self, uri: str) -> tuple[Finding, Image.Image | None]:
         try:
             data = self.reader.read(uri)
         except FileNotFoundError:
-            return Finding(Verdict.MISSING, "there is no such file")
+            return Finding(Verdict.MISSING, "there is no such file"), None
         except OSError as error:
-            return Finding(Verdict.MISSING, error.strerror or str(error))
+            return Finding(Verdict.MISSING, error.strerror or str(error)), None
         except UnreadableRecordError as error:
-            return Finding(Verdict.CORRUPT, str(error))
+            return Finding(Verdict.CORRUPT, str(error)), None
         found = decode(data, uri, min_px=self.min_px, max_megapixels=self.max_megapixels)
-        if self.writer is not None and found.image is not None:
-            self.writer.put(index, found.image)
-        return Finding(
+        finding = Finding(
             verdict=found.verdict,
             reason=found.reason,
             notes="; ".join(found.notes),
@@ -60,4 +74,6 @@ class Examiner:
             width_px=found.width_px,
             height_px=found.height_px,
             size_bytes=len(data),
+            perceptual_hash="" if found.image is None else perceptual_hash(found.image),
         )
+        return finding, found.image

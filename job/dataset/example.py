@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -33,11 +33,13 @@ class Example:
             full URI, or `shard.tfrecord#17`.
         label: The class name, NFC-normalised, never empty.
         split: What the data itself says, or None.
+        spelling: The class name as the data writes it, where that differs from the label; "" where not.
     """
 
     uri: str
     label: str
     split: Split | None = None
+    spelling: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,10 @@ class Row:
         index: Position in the dataset, 0-based; also the row of the packed pixels.
         sha256: Of the file's bytes, hex; "" where the file is missing.
         notes: What was found but repaired, joined by "; ": "wrong extension: is PNG", "rotated by EXIF",
-            "CMYK", "16-bit", "animated: first frame used", "duplicate of cat/1.jpg".
+            "CMYK", "16-bit", "animated: first frame used", "duplicate of cat/1.jpg", "near-duplicate of cat/2.jpg".
         reason: Why the verdict is not OK; "" otherwise.
         width_px: Upright, as stored in the file; 0 where it could not be decoded.
+        group: The smallest sha256 among the near-duplicates it belongs to; "" where it has none.
     """
 
     index: int
@@ -64,3 +67,9 @@ class Row:
     width_px: int
     height_px: int
     size_bytes: int
+    group: str = ""
+
+    @property
+    def content(self) -> str:
+        """What all copies of the image share, byte for byte or nearly."""
+        return self.group or self.sha256

@@ -7,6 +7,7 @@ through a memory map; a quarantined image's row stays black.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,12 +45,16 @@ def pack_bytes(num_images: int, stored_px: int) -> int:
 
 
 def allocate(path: Path, num_images: int, stored_px: int) -> bool:
-    """Makes an all-black pack and reserves its disk space; returns False where the disk has too little.
+    """Makes an all-black pack and reserves its disk space, unless it is there; returns False on a disk too small.
 
     Reserved, as a sparse file on a full disk would kill the reader of the memory map (SIGBUS).
     """
     size = pack_bytes(num_images, stored_px)
-    with path.open("wb") as file:
+    if path.exists() and path.stat().st_size == size:
+        return True
+    # Under the name last: a file that was reserved in part could have the size already.
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
         _write_header(file, num_images, stored_px)
         try:
             if hasattr(os, "posix_fallocate"):
@@ -57,8 +62,9 @@ def allocate(path: Path, num_images: int, stored_px: int) -> bool:
             else:
                 file.truncate(size)
         except OSError:
-            path.unlink()
+            partial.unlink()
             return False
+    partial.replace(path)
     return True
 
 
@@ -79,20 +85,29 @@ class PackWriter:
 
     def __init__(self, path: Path, stored_px: int, mode: FitMode) -> None:
         self._arguments = (path, stored_px, mode)
-        self._descriptor = os.open(path, os.O_WRONLY)
+        self._row_bytes = stored_px * stored_px * 3
+        self._descriptor = os.open(path, os.O_RDWR)
 
     def __reduce__(self) -> tuple[type[PackWriter], tuple[Path, int, FitMode]]:
         return PackWriter, self._arguments
 
-    def put(self, index: int, image: Image.Image) -> None:
-        """Writes row `index`."""
+    def put(self, index: int, image: Image.Image | None) -> int:
+        """Writes row `index`, black without an image, and returns the CRC-32 of its bytes."""
         _, stored_px, mode = self._arguments
-        row = memoryview(fit(image, stored_px, mode).tobytes())
-        at = _HEADER_BYTES + index * row.nbytes
+        pixels = bytes(self._row_bytes) if image is None else fit(image, stored_px, mode).tobytes()
+        row, at = memoryview(pixels), self._place(index)
         # pwrite instead of a writable memory map: no page faults, and a full disk is an error, not a signal.
         while row:
             written = os.pwrite(self._descriptor, row, at)
             row, at = row[written:], at + written
+        return zlib.crc32(pixels)
+
+    def holds(self, index: int, crc32: int) -> bool:
+        """Says whether row `index` is what `put` returned this number for."""
+        return zlib.crc32(os.pread(self._descriptor, self._row_bytes, self._place(index))) == crc32
+
+    def _place(self, index: int) -> int:
+        return _HEADER_BYTES + index * self._row_bytes
 
     def close(self) -> None:
         """Closes the file."""

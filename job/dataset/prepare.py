@@ -1,13 +1,12 @@
 """From a folder of images to a dataset that can be trained on: layout → survey and pack → split.
 
-Survey and pack are kept in the work folder under a name made of everything they depend on. The survey's
-table is written last: where it exists, its pack is whole. The split is quick and made afresh.
+Survey and pack are kept in the work folder under a name made of everything they depend on, and have it only when
+they are whole; until then a journal says how far they are. The split is quick and made afresh.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -20,15 +19,18 @@ from numpy.typing import NDArray
 
 from job.config import DataConfig
 from job.dataset import layouts, split, survey, table
+from job.dataset.examine import Finding
 from job.dataset.example import Example, Row, Split, Verdict
+from job.dataset.journal import Journal
 from job.dataset.layouts import Reader
+from job.dataset.layouts.vocabulary import alike_labels
 from job.dataset.pack import DecodedPixels, PackedPixels, PackWriter, Pixels, allocate, pack_bytes
 from job.dataset.summary import Summary, summarise
 
 OnProgress = Callable[[str, int, int], None]
 """(what is done: "unpack" or "survey", done, total): bytes and images."""
 
-_FORM: Final = 2
+_FORM: Final = 3
 """Raise it when survey or pack would come out differently for the same input."""
 
 
@@ -115,7 +117,7 @@ def prepare(
         labels=np.array([numbers[row.label] if row.verdict is Verdict.OK else -1 for row in assigned], np.int32),
         pixels=kept.pixels(assigned, is_packed),
         reader=reader,
-        summary=summarise(assigned, split_note=split.plan(rows, config.split).note),
+        summary=summarise(assigned, split_note=split.plan(rows, config.split).note, warnings=alike_labels(examples)),
         is_cached=is_cached,
     )
 
@@ -127,22 +129,37 @@ class _Kept:
         self, config: DataConfig, examples: Sequence[Example], reader: Reader, work_dir: Path, stored_px: int
     ) -> None:
         self._config, self._examples, self._reader, self._stored_px = config, examples, reader, stored_px
-        digest = hashlib.sha256(f"{_FORM}|{PIL.__version__}|{config.min_px}|{config.max_megapixels}\n".encode())
-        for example in examples:
-            line = f"{example.uri}\0{example.label}\0{example.split}\0{reader.stamp(example.uri)}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
-        surveyed = digest.hexdigest()[:16]
-        digest.update(f"{stored_px}|{config.fit}".encode())
+        self._stamps = [reader.stamp(example.uri) for example in examples]
+        judged = f"{_FORM}|{PIL.__version__}|{config.min_px}|{config.max_megapixels}"
+        surveyed = hashlib.sha256(f"{judged}|{config.near_duplicates}\n".encode())
+        packed = hashlib.sha256(f"{_FORM}|{PIL.__version__}|{stored_px}|{config.fit}\n".encode())
+        for example, stamp in zip(examples, self._stamps, strict=True):
+            line = f"{example.uri}\0{example.label}\0{example.split}\0{stamp}\n"
+            surveyed.update(line.encode("utf-8", "surrogateescape"))
+            packed.update(f"{example.uri}\n".encode("utf-8", "surrogateescape"))
         work_dir.mkdir(parents=True, exist_ok=True)
-        self.survey_csv = work_dir / f"survey-{surveyed}.csv"
-        self.pack_path = work_dir / f"pixels-{digest.hexdigest()[:16]}.npy"
+        self.survey_csv = work_dir / f"survey-{surveyed.hexdigest()[:16]}.csv"
+        self.pack_path = work_dir / f"pixels-{_short(surveyed.hexdigest() + packed.hexdigest())}.npy"
         self.pack_fits = pack_bytes(len(examples), stored_px) <= config.pack_gb * 1e9
+        # Neither depends on what changes while a job is down: a label, or the bytes of one file.
+        self._journal_path = work_dir / f"survey-{_short(judged)}.journal"
+        self._partial = work_dir / f"pixels-{packed.hexdigest()[:16]}.partial"
 
     def survey(self, is_packed: bool, on_progress: Callable[[int, int], None]) -> list[Row]:
-        """Decodes every image once; packs the pixels in the same pass where asked for and where there is room."""
-        partial = self.pack_path.with_name(f"{self.pack_path.name}.{os.getpid()}.partial")
-        is_packed = is_packed and allocate(partial, len(self._examples), self._stored_px)
-        try:
+        """Decodes every image once, and packs the pixels in the same pass where asked for and where there is room.
+
+        What a killed call did is not done again. The table gets its name before the pack has its own: with the
+        journal gone or not, whoever comes after a kill in between finds the pixels where the journal says.
+        """
+        with Journal(self._journal_path) as journal:
+            partial = journal.own(self._partial)
+            for other in self._partial.parent.glob(f"pixels-{'[0-9a-f]' * 16}.partial"):
+                if other != partial and not journal.is_private:
+                    other.unlink(missing_ok=True)  # Of a dataset that has changed since.
+            is_packed = is_packed and allocate(partial, len(self._examples), self._stored_px)
+            if not is_packed and self.survey_csv.exists():
+                return table.read(self.survey_csv)  # All that is missing is a pack, for which there is no room.
+            pack = partial.name if is_packed else None
             packing = closing(PackWriter(partial, self._stored_px, self._config.fit)) if is_packed else nullcontext()
             with packing as writer:
                 rows = survey.run(
@@ -150,15 +167,30 @@ class _Kept:
                     self._reader,
                     min_px=self._config.min_px,
                     max_megapixels=self._config.max_megapixels,
+                    near_duplicates=self._config.near_duplicates,
                     writer=writer,
+                    known=self._known(journal.entries(pack), writer),
+                    on_found=lambda found: journal.append(pack, map(self._entry, found)),
                     on_progress=on_progress,
                 )
+            table.write(self.survey_csv, rows)
             if is_packed:
                 partial.replace(self.pack_path)
-        finally:
-            partial.unlink(missing_ok=True)
-        table.write(self.survey_csv, rows)
+            journal.finish()
         return rows
+
+    def _known(self, entries: Mapping[tuple[str, str], Finding], writer: PackWriter | None) -> dict[int, Finding]:
+        """Returns what need not be examined again: the file is the same, and its pixels are in the pack."""
+        found = {}
+        for index, (example, stamp) in enumerate(zip(self._examples, self._stamps, strict=True)):
+            finding = entries.get((example.uri, stamp)) if stamp else None
+            if finding is not None and (writer is None or writer.holds(index, finding.pixels_crc32)):
+                found[index] = finding
+        return found
+
+    def _entry(self, found: tuple[int, Finding]) -> tuple[str, str, Finding]:
+        index, finding = found
+        return self._examples[index].uri, self._stamps[index], finding
 
     def pixels(self, rows: Sequence[Row], is_packed: bool) -> Pixels:
         """Returns the pack, or what decodes on the fly where there was no room for one."""
@@ -167,3 +199,7 @@ class _Kept:
         uris = [row.uri for row in rows]
         is_ok = [row.verdict is Verdict.OK for row in rows]
         return DecodedPixels(uris, self._reader, is_ok.__getitem__, self._stored_px, self._config.fit)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,14 +4,16 @@ An image's place is u = hash(seed, its sha256) in [0, 1), and each split owns an
 
     0 ≤ test < t ≤ validation < t + v ≤ train < 1
 
-So adding or renaming images moves no other image, and identical images stay together. Every class gets
-its share only on average; where chance leaves a class without a split, the smallest repair is made: the
-interval is widened for this class until it holds one image (the nearest, from train where it has two).
-Such an image alone may move when more images of its class arrive, and only classes of less than a few
-dozen images ever have one: a split of 10 % misses a class of 50 images once in 200 cases.
+So adding or renaming images moves no other image, and identical images stay together. Near-duplicates go where the
+smallest sha256 among them does: an image moves when a near-duplicate of it arrives that has a smaller one, as no rule
+could keep both where they were and together. Every class gets its share only on average; where chance leaves a class
+without a split, the smallest repair is made: the interval is widened for this class until it holds one image (the
+nearest, from train where it has two). Such an image alone may move when more images of its class arrive, and only
+classes of less than a few dozen images ever have one: a split of 10 % misses a class of 50 images once in 200 cases.
 
 What the data says itself stands. It may bring train and test only (validation is carved out of train),
-or train and validation only (test is).
+or train and validation only (test is). A copy, or nearly, of a training image is not counted in its evaluation: its
+score would be flattery.
 """
 
 from __future__ import annotations
@@ -24,15 +26,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from job.config import SplitConfig
+from job.dataset.duplicates import noted
 from job.dataset.example import Row, Split, Verdict
-from job.dataset.survey import noted
 from job.errors import ConfigError, DatasetError
 
-_BY_PURITY: Final = (Split.TEST, Split.VALIDATION, Split.TRAIN)
-"""Where copies of an image lie in several splits, the first of these keeps its copy."""
-
 _BY_NEED: Final = (Split.TRAIN, Split.VALIDATION, Split.TEST)
-"""The order in which a small class gets its images."""
+"""The order in which a small class gets its images, and in which a split keeps its copy of an image in several."""
 
 Shares = Mapping[Split, float]
 """Share of each split that is drawn by hash; sums to 1."""
@@ -82,8 +81,8 @@ def plan(rows: Sequence[Row], fractions: SplitConfig) -> Plan:
 def assign(rows: Sequence[Row], fractions: SplitConfig, seed: int) -> list[Row]:
     """Returns the rows (row i has index i) with the split of every usable one filled in.
 
-    A copy of an image in a purer split (test before validation before train) is left out: its split
-    is None and a note says why.
+    Where copies of an image, exact or near, lie in several given splits, train keeps its own, else validation;
+    the others are left out: their split is None and a note says why.
 
     Args:
         fractions: Shares of the splits that the data does not bring; only their ratio counts.
@@ -97,16 +96,17 @@ def assign(rows: Sequence[Row], fractions: SplitConfig, seed: int) -> list[Row]:
     rows, left_out = _without_leaks(rows)
     used = [row for row in rows if row.verdict is Verdict.OK and row.index not in left_out]
     drawn = [row for row in used if row.split is todo.pool]
-    places = {row.sha256: place(row.sha256, seed) for row in drawn}
-    splits = {sha256: by_hash(u, todo.shares) for sha256, u in places.items()}
+    places = {row.content: place(row.content, seed) for row in drawn}
+    splits = {content: by_hash(u, todo.shares) for content, u in places.items()}
     present: dict[str, set[Split]] = defaultdict(set)
     for row in used:
         if row.split is not None and row.split is not todo.pool:
             present[row.label].add(row.split)
     _repair(drawn, splits, places, present, todo.shares)
     for row in drawn:
-        rows[row.index] = dataclasses.replace(row, split=splits[row.sha256])
+        rows[row.index] = dataclasses.replace(row, split=splits[row.content])
     _check(rows, todo.shares)
+    _check_evaluation(rows, left_out)
     return rows
 
 
@@ -143,26 +143,27 @@ def _percent(shares: Shares) -> str:
     return ", ".join(f"{split} {share:.1%}" for split, share in shares.items())
 
 
-def _without_leaks(rows: Sequence[Row]) -> tuple[list[Row], set[int]]:
-    """Keeps an image's copies in one split: undecided ones join it, those elsewhere are left out (their indices)."""
+def _without_leaks(rows: Sequence[Row]) -> tuple[list[Row], dict[int, Split]]:
+    """Keeps an image's copies in one split: undecided ones join it, those elsewhere are left out (index → of what)."""
     kept: dict[str, Row] = {}
     for row in rows:
         if row.verdict is Verdict.OK and row.split is not None:
-            first = kept.setdefault(row.sha256, row)
-            if first.split is not None and _BY_PURITY.index(row.split) < _BY_PURITY.index(first.split):
-                kept[row.sha256] = row
+            first = kept.setdefault(row.content, row)
+            if first.split is not None and _BY_NEED.index(row.split) < _BY_NEED.index(first.split):
+                kept[row.content] = row
     found = list(rows)
-    left_out = set()
+    left_out: dict[int, Split] = {}
     for row in rows:
-        best = kept.get(row.sha256) if row.verdict is Verdict.OK else None
+        best = kept.get(row.content) if row.verdict is Verdict.OK else None
         if best is None or row.split is best.split:
             continue
         if row.split is None:
             found[row.index] = dataclasses.replace(row, split=best.split)
         else:
-            without = noted(row, f"left out of {row.split}: the same image is {best.uri} in {best.split}")
+            same = "the same image" if row.sha256 == best.sha256 else "nearly the same image"
+            without = noted(row, f"left out of {row.split}: {same} is {best.uri} in {best.split}")
             found[row.index] = dataclasses.replace(without, split=None)
-            left_out.add(row.index)
+            left_out[row.index] = row.split
     return found, left_out
 
 
@@ -176,14 +177,14 @@ def _repair(
     """Moves as few images as possible so that every class has what it can have of each split.
 
     Args:
-        splits: sha256 → split by hash; changed in place.
+        splits: `Row.content` → split by hash; changed in place.
         present: Class → splits that the data itself fills.
     """
     classes: dict[str, set[str]] = defaultdict(set)
     labels: dict[str, set[str]] = defaultdict(set)
     for row in drawn:
-        classes[row.label].add(row.sha256)
-        labels[row.sha256].add(row.label)
+        classes[row.label].add(row.content)
+        labels[row.content].add(row.label)
     for label, images in classes.items():
         # An image under two labels is left where it is: moving it for one class would move it for the other.
         movable = sorted(image for image in images if len(labels[image]) == 1)
@@ -234,5 +235,18 @@ def _check(rows: Sequence[Row], shares: Shares) -> None:
     if empty:
         raise DatasetError(
             f"The {empty[0]} split would be empty: {len(rows)} images in {len(labels)} classes are too few.",
-            next_step="Add images: 3 different ones a class are enough for every split to have one.",
+            next_step="Add images: 3 different ones a class are enough for every split to have one. Those that look "
+            "the same count as one; data.near_duplicates=false counts all that are not equal.",
         )
+
+
+def _check_evaluation(rows: Sequence[Row], left_out: Mapping[int, Split]) -> None:
+    used = {row.split for row in rows}
+    for split in (Split.VALIDATION, Split.TEST):
+        lost = [rows[index] for index, was in left_out.items() if was is split]
+        if lost and split not in used:
+            raise DatasetError(
+                f"Nothing is left of the {split} split: all its {len(lost)} images are copies, or nearly, of images in "
+                f"other splits. The first: {lost[0].uri}, {lost[0].notes}.",
+                next_step=f"Give the {split} split images of its own, or leave it out and the job makes one.",
+            )

@@ -5,15 +5,15 @@ The same pass packs the pixels, so that nothing is decoded a second time.
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from job.dataset import duplicates
 from job.dataset.examine import Examiner, Finding
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.layouts.reading import Reader
 from job.dataset.pack import PackWriter
-from job.dataset.workers import examine
+from job.dataset.workers import OnFound, examine
 from job.errors import DatasetError
 
 MIN_IMAGES_PER_CLASS = 2
@@ -26,7 +26,10 @@ def run(
     *,
     min_px: int,
     max_megapixels: float,
+    near_duplicates: bool = True,
     writer: PackWriter | None = None,
+    known: Mapping[int, Finding] | None = None,
+    on_found: OnFound | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Returns a row an example, in order, with the split that the data gives.
@@ -35,18 +38,31 @@ def run(
         reader: Gives the bytes of an example's image.
         min_px: Shortest side of a usable image, pixels.
         max_megapixels: Largest area of a usable image, 10^6 pixels.
+        near_duplicates: Whether to look for images that are not equal but show the same.
         writer: Packs the pixels of each OK image into its row; None surveys only.
-        on_progress: Takes images done and in all.
+        known: Index → finding of what was examined before, and is not examined again.
+        on_found: Takes (index, finding) of images that were examined, pixels included.
+        on_progress: Takes images done and in all; what it raises ends the survey.
     """
     total = len(examples)
-    findings = examine(
-        Examiner(reader, min_px, max_megapixels, writer),
-        [example.uri for example in examples],
-        lambda done: on_progress(done, total) if on_progress else None,
-    )
-    pairs = zip(examples, findings, strict=True)
-    rows = [_row(index, example, finding) for index, (example, finding) in enumerate(pairs)]
-    return _with_duplicates_noted(rows)
+    findings = dict(known or {})
+
+    def tell() -> None:
+        if on_progress:
+            on_progress(len(findings), total)
+
+    def keep(found: list[tuple[int, Finding]]) -> None:
+        findings.update(found)
+        if on_found:
+            on_found(found)
+        tell()
+
+    tell()
+    images = [(index, example.uri) for index, example in enumerate(examples) if index not in findings]
+    examine(Examiner(reader, min_px, max_megapixels, writer), images, keep)
+    rows = [_row(index, example, findings[index]) for index, example in enumerate(examples)]
+    hashes = {found.sha256: found.perceptual_hash for found in findings.values()} if near_duplicates else {}
+    return duplicates.grouped(rows, hashes, reader, on_look=tell)
 
 
 def check_classes(examples: Iterable[Example | Row]) -> None:
@@ -114,23 +130,6 @@ def _row(index: int, example: Example, finding: Finding) -> Row:
         height_px=finding.height_px,
         size_bytes=finding.size_bytes,
     )
-
-
-def _with_duplicates_noted(rows: list[Row]) -> list[Row]:
-    same: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.verdict is Verdict.OK:
-            same[row.sha256].append(row)
-    for first, *copies in same.values():
-        for copy in copies:
-            conflict = "" if copy.label == first.label else f", which is labelled {first.label!r}"
-            rows[copy.index] = noted(copy, f"duplicate of {first.uri}{conflict}")
-    return rows
-
-
-def noted(row: Row, note: str) -> Row:
-    """Returns the row with one more note."""
-    return dataclasses.replace(row, notes=f"{row.notes}; {note}" if row.notes else note)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -48,6 +48,7 @@ def read(path: Path) -> list[Row]:
                 width_px=int(line["width_px"]),
                 height_px=int(line["height_px"]),
                 size_bytes=int(line["size_bytes"]),
+                group=line["group"],
             )
             for line in csv.DictReader(file)
         ]

@@ -60,7 +60,7 @@ class DataSummary:
         num_bad: Not used.
         bad_by_verdict: Verdict -> images.
         bad: Names of the first of them.
-        num_duplicates: Images whose bytes occur earlier in the dataset.
+        num_duplicates: Images whose bytes occur earlier in the dataset; near-duplicates are among the notes.
         notes: Lines about what was found and repaired: "12 images rotated by EXIF".
     """
 

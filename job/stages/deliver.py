@@ -159,10 +159,16 @@ def _data_summary(dataset: Dataset) -> DataSummary:
     summary = dataset.summary
     bad = [row for row in dataset.rows if row.verdict is not Verdict.OK]
     notes = [summary.split_note, *(f"{count} images: {note}" for note, count in summary.repairs.items())]
-    if summary.num_left_out:
-        notes.append(f"{summary.num_left_out} copies of test or validation images are left out of training.")
+    if summary.num_near_duplicates:
+        notes.append(f"{summary.num_near_duplicates} images are near-duplicates: they show the same as another file.")
+    if summary.left_out:
+        counts = " and ".join(f"{count} {split}" for split, count in summary.left_out.items())
+        notes.append(
+            f"{counts} images are not counted in the evaluation: copies of them, exact or near, are in other splits."
+        )
     if summary.num_contradictions:
         notes.append(f"{summary.num_contradictions} images are also there under another label; dataset.csv names them.")
+    notes += summary.warnings
     return DataSummary(
         classes=dataset.classes,
         counts={str(split): [summary.classes[name][str(split)] for name in dataset.classes] for split in Split},

@@ -56,6 +56,8 @@ def survey(workspace: Workspace, local_path: Path, *, pack: bool = True) -> Data
     if found.summary.num_bad:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.summary.verdicts.items())
         workspace.console.warn(f"{found.summary.num_bad} images are not used ({verdicts}); dataset.csv names them.")
+    for warning in found.summary.warnings:
+        workspace.console.warn(warning)
     return found
 
 

@@ -18,6 +18,7 @@ from typing import Final
 from job.dataset.example import Example
 from job.dataset.layouts import archive, csv_manifest, image_folder, jsonl_manifest, tfrecord
 from job.dataset.layouts.reading import FileReader, Reader, UnreadableRecordError, is_full_uri
+from job.dataset.layouts.vocabulary import check_labels
 from job.errors import DatasetError, InputMissingError
 
 __all__ = [
@@ -104,6 +105,7 @@ def read(path: Path, layout: str = "auto", *, work_dir: Path) -> list[Example]:
         raise DatasetError(
             f"The dataset {path.name!r} (layout {name}) lists no images.", next_step="Check data.uri and data.layout."
         )
+    check_labels(examples)
     return examples
 
 

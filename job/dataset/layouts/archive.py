@@ -1,18 +1,21 @@
 """A .zip or .tar (also compressed) of any other layout, unpacked once into the work folder.
 
 Only plain files and folders below the target come out of it: an archive with a name that climbs, an
-absolute name, a link or a device is refused before anything of it is used. The unpacked folder gets
-its final name last, so that it is whole wherever it exists.
+absolute name, a link or a device is refused before anything of it is used, and one that grows a
+hundredfold fills no disk. The unpacked folder gets its final name last, so that it is whole wherever it
+exists.
 """
 
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
@@ -22,7 +25,14 @@ from job.errors import DatasetError, JobError
 
 EXTENSIONS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
+MAX_GROWTH: Final = 100
+"""Images are compressed already: not even a .zip of plain bitmaps grows so much."""
+HARMLESS_BYTES: Final = 64 << 20
+"""What an archive may hold however small it is."""
+
 Progress = Callable[[int, int], None]
+
+_DAMAGE: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeError)
 
 
 def find(root: Path) -> Path | None:
@@ -58,6 +68,7 @@ def unpack(path: Path, work_dir: Path, *, on_progress: Progress | None = None) -
         JobError: When the disk is full.
     """
     status = path.stat()
+    allowed = max(HARMLESS_BYTES, MAX_GROWTH * status.st_size)
     digest = hashlib.sha256(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode()).hexdigest()[:16]
     target = work_dir / f"unpacked-{digest}"
     if target.is_dir():
@@ -72,9 +83,20 @@ def unpack(path: Path, work_dir: Path, *, on_progress: Progress | None = None) -
                 file = partial / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with content, file.open("wb") as out:
-                    shutil.copyfileobj(content, out, 1 << 20)
+                    while part := content.read(1 << 20):
+                        allowed -= len(part)
+                        if allowed < 0:
+                            raise _bomb(path)
+                        out.write(part)
         partial.replace(target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        if target.is_dir():  # Another process was faster; its folder is as whole as ours.
+            return target
+        raise DatasetError(
+            f"The archive {path.name!r} holds a file and a folder of one name: {error}.",
+            next_step="Make the archive again from a folder.",
+        ) from error
+    except (*_DAMAGE, RuntimeError, NotImplementedError) as error:
         raise DatasetError(
             f"The archive {path.name!r} cannot be unpacked: {error}.",
             next_step="Make or download the archive again, without a password.",
@@ -99,6 +121,8 @@ def _from_zip(path: Path, on_progress: Progress | None) -> Generator[tuple[str, 
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         total, done = sum(member.file_size for member in members), 0
+        if total > max(HARMLESS_BYTES, MAX_GROWTH * path.stat().st_size):
+            raise _bomb(path)
         for member in members:
             kind = stat.S_IFMT(member.external_attr >> 16)
             is_plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
@@ -124,10 +148,18 @@ def _from_tar(path: Path, on_progress: Progress | None) -> Generator[tuple[str, 
             on_progress(total, total)
 
 
+def _bomb(path: Path) -> DatasetError:
+    return DatasetError(
+        f"The archive {path.name!r}, {path.stat().st_size} bytes, unpacks to more than {MAX_GROWTH} times its size "
+        f"(and more than {HARMLESS_BYTES} bytes); images do not.",
+        next_step="Unpack it yourself and look what is in it; point data.uri at the folder if it is right.",
+    )
+
+
 def _safe(name: str, kind: str, path: Path) -> str:
     # Windows tools write backslashes into .zip files although the format says "/".
     posix = PurePosixPath(name.replace("\\", "/"))
-    climbs = ".." in posix.parts or posix.is_absolute() or ":" in (posix.parts or ("",))[0]
+    climbs = ".." in posix.parts or posix.is_absolute() or ":" in (posix.parts or ("",))[0] or "\0" in name
     if climbs or kind:
         raise DatasetError(
             f"The archive {path.name!r} holds {name!r}, {kind or 'a name that leads out of its folder'}; "

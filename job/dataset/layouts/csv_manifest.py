@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,20 +42,21 @@ def _has_columns(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(4096)
     encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    columns = _columns(head.decode(encoding, errors="replace"))[1]
+    # An old Macintosh ends its lines with a carriage return alone.
+    header = head.decode(encoding, errors="replace").lstrip("\r\n").replace("\r", "\n").partition("\n")[0]
+    columns = _columns(header)[1]
     return "image" in columns and "label" in columns
 
 
-def _columns(text: str) -> tuple[str, dict[str, str], list[str]]:
-    """Returns the separator, our column name → theirs, and all of theirs: the separator that finds most wins.
+def _columns(header: str) -> tuple[str, dict[str, int], list[str]]:
+    """Returns the separator, our column name → its place, and their names: the separator that finds most wins.
 
     `csv.Sniffer` guesses from letter frequencies and takes file names apart; the header cannot be mistaken.
     """
-    header = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
-    best: tuple[str, dict[str, str], list[str]] = (",", {}, [])
+    best: tuple[str, dict[str, int], list[str]] = (",", {}, [])
     for separator in _SEPARATORS:
         names = next(csv.reader([header], delimiter=separator), [])
-        spelled = {name.strip().lower(): name for name in names}
+        spelled = {name.strip().lower(): place for place, name in enumerate(names)}
         columns = {
             ours: next(spelled[theirs] for theirs in accepted if theirs in spelled)
             for ours, accepted in COLUMNS.items()
@@ -68,8 +68,11 @@ def _columns(text: str) -> tuple[str, dict[str, str], list[str]]:
 
 
 def _lines(path: Path) -> Iterator[manifest.Line]:
-    text = manifest.text(path).lstrip("\r\n")
-    separator, columns, names = _columns(text)
+    text = manifest.open_text(path)
+    above, header = 1, next(text, "")
+    while header and not header.strip("\r\n"):
+        above, header = above + 1, next(text, "")
+    separator, columns, names = _columns(header.rstrip("\r\n"))
     for column in ("image", "label"):
         if column not in columns:
             raise DatasetError(
@@ -77,17 +80,27 @@ def _lines(path: Path) -> Iterator[manifest.Line]:
                 f"{', '.join(COLUMNS[column])}.",
                 next_step="Begin the file with the line image,label or image,label,split.",
             )
-    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restval="")
+    table = csv.reader(text, delimiter=separator)
     try:
         for row in table:
-            yield manifest.Line(
-                where=f"{path.name}, line {table.line_num}",
-                image=row[columns["image"]],
-                label=row[columns["label"]],
-                split=row[columns["split"]] if "split" in columns else "",
-            )
+            if row:
+                yield _line(row, columns, len(names), path.name, above + table.line_num, separator)
     except csv.Error as error:
         raise DatasetError(
-            f"{path.name} is not a readable table after line {table.line_num}: {error}.",
+            f"{path.name} is not a readable table after line {above + table.line_num}: {error}.",
             next_step="Save it again as CSV, UTF-8.",
         ) from error
+
+
+def _line(
+    row: Sequence[str], columns: Mapping[str, int], num_columns: int, file: str, number: int, separator: str
+) -> manifest.Line:
+    if any(field.strip() for field in row[num_columns:]):
+        raise DatasetError(
+            f"{manifest.place(file, number)} has {len(row)} fields, but the header names {num_columns}: {row}.",
+            next_step=f"Put a field that holds the separator {separator!r} in quotes.",
+        )
+    image, label, split = (
+        row[columns[name]] if name in columns and columns[name] < len(row) else "" for name in COLUMNS
+    )
+    return manifest.Line(file, number, image, label, split)

@@ -1,7 +1,8 @@
 """Images in one folder a class: `<class>/*.jpg`, or `train/<class>/*.jpg` beside `validation/` and `test/`.
 
 A single folder around all of it is looked through, as archives usually have one. Folders inside a
-class folder belong to the class.
+class folder belong to the class; a link is what it leads to, but a link to a folder is followed only where the class
+folder itself is one, so that no links go round in circles.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 from pathlib import Path
 
 from job.dataset.example import Example, Split
-from job.dataset.layouts.vocabulary import SPLIT_WORDS, is_image_file, is_litter, spelled, split_of
+from job.dataset.layouts.reading import as_text
+from job.dataset.layouts.vocabulary import SPLIT_WORDS, is_image_file, is_litter, spelled, spelling, split_of
 from job.errors import DatasetError
 
 
@@ -71,9 +73,9 @@ def _classes(root: Path, top: Path, split: Split | None) -> list[Example]:
         )
     examples: list[Example] = []
     for folder in folders:
-        found = [
-            Example(path.relative_to(root).as_posix(), spelled(folder.name), split) for path in _images_below(folder)
-        ]
+        label, written = spelled(folder.name), spelling(folder.name)
+        paths = _images_below(folder)
+        found = [Example(as_text(path.relative_to(root).as_posix()), label, split, written) for path in paths]
         if not found:
             raise DatasetError(
                 f"The class folder {folder.relative_to(root).as_posix()!r} has no images; a class needs at least 2.",
@@ -96,5 +98,5 @@ def _images_below(folder: Path) -> list[Path]:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_litter(name))
         paths = (Path(parent, name) for name in sorted(files))
-        found.extend(path for path in paths if not is_litter(path.name) and path.is_file() and is_image_file(path))
+        found.extend(path for path in paths if is_image_file(path))
     return found

@@ -37,16 +37,17 @@ def read(root: Path) -> list[Example]:
 
 
 def _lines(path: Path) -> Iterator[manifest.Line]:
-    # Not splitlines(): a JSON string may hold U+2028, which is no line end in JSON Lines.
-    for number, line in enumerate(manifest.text(path).split("\n"), start=1):
+    # A file's lines, not str.splitlines(): a JSON string may hold U+2028, which is no line end in JSON Lines.
+    for number, line in enumerate(manifest.open_text(path), start=1):
         if line.strip():
-            yield _line(line, where=f"{path.name}, line {number}")
+            yield _line(line, path.name, number)
 
 
-def _line(line: str, *, where: str) -> manifest.Line:
+def _line(line: str, file: str, number: int) -> manifest.Line:
+    where = manifest.place(file, number)
     try:
         entry: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # Nested too deep, or a number of too many digits.
         raise DatasetError(f"{where} is not JSON: {error}.", next_step=f"Write {_FORM} on each line.") from error
     if isinstance(entry, dict) and "classificationAnnotations" in entry:
         raise DatasetError(
@@ -62,7 +63,7 @@ def _line(line: str, *, where: str) -> manifest.Line:
         raise DatasetError(
             f"{where}: the label is {label!r} and {ML_USE} is {split!r}; both are strings.", next_step=f"Write {_FORM}."
         )
-    return manifest.Line(where, image, label, split)
+    return manifest.Line(file, number, image, label, split)
 
 
 def _value(entry: Any, key: str, *, where: str) -> str:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import posixpath
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from job.dataset.example import Example
 from job.dataset.layouts.reading import is_full_uri
-from job.dataset.layouts.vocabulary import declared_split, is_litter, spelled
+from job.dataset.layouts.vocabulary import declared_split, is_litter, spelled, spelling
 from job.errors import DatasetError
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One image of a manifest, as written there.
+    """One image of a manifest, as written there, in line `number` of `file`."""
 
-    Attributes:
-        where: File and line, for messages: "labels.csv, line 7".
-    """
-
-    where: str
+    file: str
+    number: int
     image: str
     label: str
     split: str
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages: "labels.csv, line 7"."""
+        return place(self.file, self.number)
+
+
+def place(file: str, number: int) -> str:
+    """Returns what a line is called in messages."""
+    return f"{file}, line {number}"
 
 
 def files(root: Path, extensions: frozenset[str]) -> list[Path]:
@@ -50,8 +60,10 @@ def only(root: Path, found: list[Path], *, layout: str) -> Path:
     )
 
 
-def text(path: Path) -> str:
-    """Returns a manifest's text; UTF-8, or UTF-16 where a byte order mark says so.
+def open_text(path: Path) -> TextIO:
+    """Returns a manifest's text, line ends as they are; UTF-8, or UTF-16 where a byte order mark says so.
+
+    The bytes are in memory, the text is not: it may have millions of lines.
 
     Raises:
         DatasetError: When it is neither.
@@ -59,43 +71,70 @@ def text(path: Path) -> str:
     data = path.read_bytes()
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DatasetError(
             f"{path.name} is not UTF-8: byte {error.start} cannot be read ({error.reason}).",
             next_step="Save the manifest as UTF-8.",
         ) from error
+    return io.TextIOWrapper(io.BytesIO(data), encoding=encoding, newline="")
 
 
 def examples(lines: Iterable[Line]) -> list[Example]:
     """Returns an example for each image; a line repeated word for word counts once.
 
     Raises:
-        DatasetError: When a line has no image or label or an unknown split, or when an image is listed
-            twice with different labels or splits. Names the line.
+        DatasetError: When a line has no image or label or an unknown split or an image outside the manifest's
+            folder, or when an image is listed twice with different labels or splits. Names the line.
     """
-    found: dict[str, tuple[Example, Line]] = {}
-    for example, line in _each(lines):
-        earlier = found.setdefault(example.uri, (example, line))
-        if earlier[0] != example:
+    found: dict[str, Example] = {}
+    numbers = array("q")
+    labels: dict[str, str] = {}
+    for line in lines:
+        example = _example(line, labels)
+        earlier = found.setdefault(example.uri, example)
+        if earlier is example:
+            numbers.append(line.number)
+        elif earlier != example:
+            number = numbers[list(found).index(example.uri)]
             raise DatasetError(
                 f"{line.where} lists {line.image!r} as {line.label!r} {line.split}".rstrip()
-                + f", but {earlier[1].where} as {earlier[1].label!r} {earlier[1].split}".rstrip()
+                + f", but {place(line.file, number)} as {earlier.label!r} {earlier.split or ''}".rstrip()
                 + ". An image has one label and one split.",
                 next_step="Keep one of the two lines.",
             )
-    return [example for example, _ in found.values()]
+    return list(found.values())
 
 
-def _each(lines: Iterable[Line]) -> Iterator[tuple[Example, Line]]:
-    for line in lines:
-        label, image = spelled(line.label), line.image.strip()
-        for value, name in ((image, "image"), (label, "label")):
-            if not value:
-                raise DatasetError(
-                    f"{line.where} has no {name}; received image {line.image!r}, label {line.label!r}.",
-                    next_step="Complete the line or remove it.",
-                )
-        is_uri = is_full_uri(image) or image.startswith("file://")
-        uri = image if is_uri else posixpath.normpath(image.replace("\\", "/"))
-        yield Example(uri, label, declared_split(line.split, where=line.where)), line
+def _example(line: Line, labels: dict[str, str]) -> Example:
+    """Returns what a line says.
+
+    Args:
+        labels: The labels so far: a million lines share their few labels' strings.
+    """
+    label, image = spelled(line.label), line.image.strip()
+    for value, name in ((image, "image"), (label, "label")):
+        if not value:
+            raise DatasetError(
+                f"{line.where} has no {name}; received image {line.image!r}, label {line.label!r}.",
+                next_step="Complete the line or remove it.",
+            )
+        if not _is_plain(value):
+            raise DatasetError(
+                f"{line.where}: the {name} {value!r} holds a NUL or what is no Unicode text.",
+                next_step="Save the manifest as UTF-8 without NUL bytes.",
+            )
+    is_uri = is_full_uri(image) or image.startswith("file://")
+    uri = image if is_uri else posixpath.normpath(image.replace("\\", "/"))
+    if uri == ".." or uri.startswith("../"):
+        raise DatasetError(
+            f"{line.where}: the image {line.image!r} lies outside the manifest's folder.",
+            next_step="Move the manifest to a folder above its images, or name them by gs://, s3://, az:// or file://.",
+        )
+    split = declared_split(line.split, where=line.where)
+    return Example(uri, labels.setdefault(label, label), split, spelling(line.label))
+
+
+def _is_plain(value: str) -> bool:
+    # Most are ASCII, which costs nothing to find out.
+    return "\0" not in value and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,17 @@ def is_full_uri(image: str) -> bool:
     return bool(_SCHEME.match(image)) and not image.startswith("file://")
 
 
+def as_text(name: str) -> str:
+    r"""Returns a file's name as text that can be written anywhere: bytes that are not UTF-8 become `\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def as_file_name(name: str) -> str:
+    """Returns the file's name that `as_text` made text of."""
+    data = re.sub(rb"\\x([89a-f][0-9a-f])", lambda found: bytes.fromhex(found[1].decode()), name.encode())
+    return data.decode("utf-8", "surrogateescape")
+
+
 @dataclass(frozen=True)
 class FileReader:
     """Reads images that are files of their own.
@@ -62,10 +75,15 @@ class FileReader:
             return Path(unquote(uri.removeprefix("file://")))
         if is_full_uri(uri):
             raise FileNotFoundError(f"{uri} was not downloaded")
-        return self.root / uri
+        path = self.root / uri
+        return path if "\\x" not in uri or path.exists() else self.root / as_file_name(uri)
 
     def read(self, uri: str) -> bytes:
-        return self.path(uri).read_bytes()
+        path = self.path(uri)
+        # Opening a pipe waits for ever, and a device may never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "is a folder, pipe or device, not a file")
+        return path.read_bytes()
 
     def stamp(self, uri: str) -> str:
         try:

@@ -23,7 +23,7 @@ import google_crc32c
 from job.dataset.example import Example, Split
 from job.dataset.layouts import wire
 from job.dataset.layouts.reading import UnreadableRecordError
-from job.dataset.layouts.vocabulary import is_litter, spelled, split_of
+from job.dataset.layouts.vocabulary import is_litter, spelled, spelling, split_of
 from job.errors import DatasetError
 
 _NAME: Final = re.compile(r"(\.tfrecords?|\.tfrec)($|[-.])|-\d{5}-of-\d{5}$")
@@ -60,7 +60,8 @@ def read(root: Path) -> list[Example]:
             if text:
                 names.setdefault(label, text)
             found.append((uri, label, text, split))
-    return [Example(uri, text or names.get(label, str(label)), split) for uri, label, text, split in found]
+    named = ((uri, text or names.get(label, str(label)), split) for uri, label, text, split in found)
+    return [Example(uri, spelled(name), split, spelling(name)) for uri, name, split in named]
 
 
 def reader(root: Path, local: Mapping[str, Path]) -> TFRecordReader:
@@ -168,7 +169,7 @@ def _class(record: memoryview, uri: str) -> tuple[int, str]:
             next_step="Write the shard again from tf.train.Example records.",
         ) from error
     texts = (value for value in features.get(_TEXT, ()) if not isinstance(value, int))
-    text = spelled(str(next(texts, b""), "utf-8", "replace"))
+    text = str(next(texts, b""), "utf-8", "replace").strip()
     labels = [value for value in features.get(_LABEL, ()) if isinstance(value, int)]
     if _IMAGE not in features or not (labels or text):
         raise DatasetError(

@@ -1,18 +1,20 @@
 """The words all layouts share: split names, label spelling, and which files count as images.
 
 Rule for files in a class folder: hidden names and known litter are skipped; an image extension makes
-a file an example, whatever its bytes turn out to be (the survey judges them); a file without an
-extension is an example when its first bytes are an image's; every other extension is a sidecar and
-skipped.
+a file an example, whatever it turns out to be (the survey judges it, also a link to nothing or a pipe);
+a file without an extension is an example when its first bytes are an image's; every other extension is
+a sidecar and skipped.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from job.dataset.example import Split
+from job.dataset.example import Example, Split
 from job.errors import DatasetError, nearest
 
 SPLIT_WORDS: Final[dict[str, Split]] = {
@@ -73,6 +75,64 @@ def spelled(label: str) -> str:
     return unicodedata.normalize("NFC", label).strip()
 
 
+def spelling(label: str) -> str:
+    """Returns a class name as it was written, for `Example.spelling`: "" where that is how the project spells it."""
+    written = label.strip()
+    return written if written != spelled(label) else ""
+
+
+def check_labels(examples: Iterable[Example]) -> None:
+    """Checks that the class names are text, as they go into the model, the report and the logs.
+
+    Raises:
+        DatasetError: With an empty name, or one that is not Unicode or holds a NUL. Names it.
+    """
+    first: dict[str, str] = {}
+    for example in examples:
+        first.setdefault(example.label, example.uri)
+    for label, uri in first.items():
+        fault = "is empty" if not label else "holds a NUL" if "\0" in label else "is not UTF-8"
+        if not label or "\0" in label or not _is_text(label):
+            raise DatasetError(
+                f"The class name {label!r} of {uri!r} {fault}; a class name is text.",
+                next_step="Rename the class folder, or correct the label.",
+            )
+
+
+def alike_labels(examples: Iterable[Example]) -> list[str]:
+    """Returns a warning for each class that is written in several ways, and for classes that differ in case or form.
+
+    Unicode has several forms of one text (UAX 15): "é" may be one code point or two, "ﬁ" one letter or two.
+    """
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for example in examples:
+        spellings[example.label].add(example.spelling or example.label)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(spellings):
+        alike[unicodedata.normalize("NFKC", label).casefold()].append(label)
+    merged = [
+        f"The class {label!r} is written in {len(ways)} ways that look the same, "
+        f"{' and '.join(map(ascii, sorted(ways)))}; they are taken for one class."
+        for label, ways in sorted(spellings.items())
+        if len(ways) > 1
+    ]
+    apart = [
+        f"The classes {' and '.join(map(ascii, labels))} differ in case or Unicode form only; they are taken for "
+        f"{len(labels)} classes. Rename them if they are one."
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+    return merged + apart
+
+
+def _is_text(label: str) -> bool:
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_litter(name: str) -> bool:
     """Says whether a file or folder is hidden or left there by an operating system."""
     return name.startswith(".") or name.lower() in _LITTER
@@ -84,5 +144,7 @@ def is_image_file(path: Path) -> bool:
         return False
     if path.suffix:
         return path.suffix.lower() in IMAGE_EXTENSIONS
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return file.read(8).startswith(_MAGIC)

@@ -97,7 +97,7 @@ def test_a_survey_that_fails_the_limit_is_kept_and_named(data: Path, tmp_path: P
     assert prepared(data, tmp_path / "w").is_cached
 
 
-def test_nothing_half_written_is_left(data: Path, tmp_path: Path) -> None:
+def test_nothing_half_written_has_a_final_name(data: Path, tmp_path: Path) -> None:
     def fail(*at: object) -> None:
         raise KeyboardInterrupt
 
@@ -105,7 +105,9 @@ def test_nothing_half_written_is_left(data: Path, tmp_path: Path) -> None:
         prepare(
             DataConfig(max_bad=1.0), dataset_dir=data, work_dir=tmp_path / "w", stored_px=12, seed=0, on_progress=fail
         )
-    assert not list((tmp_path / "w").iterdir())
+    assert sorted(path.suffix for path in (tmp_path / "w").iterdir()) == [".journal", ".partial"]
+    assert not prepared(data, tmp_path / "w").is_cached
+    assert sorted(path.suffix for path in (tmp_path / "w").iterdir()) == [".csv", ".npy"]
 
 
 def test_an_image_that_vanishes_during_training_is_named(data: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from job.config import SplitConfig
 from job.dataset import split
 from job.dataset.example import Row, Split, Verdict
+from job.dataset.summary import summarise
 from job.errors import ConfigError, DatasetError
 
 FRACTIONS = SplitConfig()
@@ -140,19 +142,92 @@ def test_three_given_splits_are_left_alone() -> None:
     assert "all three" in split.plan(rows, FRACTIONS).note
 
 
-def test_the_training_copy_of_a_test_image_is_left_out_and_says_so() -> None:
+def test_a_copy_of_a_training_image_leaves_its_evaluation_and_says_so() -> None:
     rows = split.assign(
         dataset(
             *[(f"{which}{n}", f"class {n % 2}", which) for which in Split for n in range(4)],
-            ("test0", "class 0", Split.TRAIN),
-            ("test1", "class 1", Split.VALIDATION),
+            ("train0", "class 0", Split.TEST),
+            ("train1", "class 1", Split.VALIDATION),
+            ("validation1", "class 1", Split.TEST),
         ),
         FRACTIONS,
         0,
     )
-    assert [row.split for row in rows[-2:]] == [None, None]
-    assert rows[-2].notes == "left out of train: the same image is class 0/8 in test"
-    assert sum(row.split is Split.TEST for row in rows) == 4
+    assert [row.split for row in rows[-3:]] == [None, None, None]
+    assert [row.notes for row in rows[-3:]] == [
+        "left out of test: the same image is class 0/0 in train",
+        "left out of validation: the same image is class 1/1 in train",
+        "left out of test: the same image is class 1/5 in validation",
+    ]
+    assert [sum(row.split is which for row in rows) for which in Split] == [4, 4, 4]
+
+
+def test_a_near_duplicate_of_a_training_image_leaves_its_evaluation_too() -> None:
+    rows = dataset(*[(f"{which}{n}", f"class {n % 2}", which) for which in Split for n in range(4)])
+    group = min(rows[0].sha256, rows[8].sha256)
+    rows[0], rows[8] = (dataclasses.replace(row, group=group) for row in (rows[0], rows[8]))
+    found = split.assign(rows, FRACTIONS, 0)
+    assert (found[0].split, found[8].split) == (Split.TRAIN, None)
+    assert found[8].notes == "left out of test: nearly the same image is class 0/0 in train"
+    assert summarise(found, split_note="").left_out == {"test": 1}
+
+
+@pytest.mark.parametrize("which", [Split.VALIDATION, Split.TEST])
+def test_an_evaluation_of_nothing_but_training_images_is_refused(which: Split) -> None:
+    other = Split.TEST if which is Split.VALIDATION else Split.VALIDATION
+    rows = dataset(
+        *[(f"{given}{n}", f"class {n % 2}", given) for given in (Split.TRAIN, other) for n in range(4)],
+        *[(f"train{n}", f"class {n % 2}", which) for n in range(3)],
+    )
+    with pytest.raises(DatasetError, match=f"Nothing is left of the {which} split: all its 3 images are copies"):
+        split.assign(rows, FRACTIONS, 0)
+
+
+@REPEATABLE
+@given(images(), SEEDS, st.data())
+def test_near_duplicates_never_straddle_and_move_no_other_image(
+    found: list[Image], seed: int, data: st.DataObject
+) -> None:
+    alone = dataset(*found)
+    members = data.draw(st.sets(st.sampled_from(range(len(found))), min_size=2, max_size=6))
+    group = min(alone[index].sha256 for index in members)
+    rows = [dataclasses.replace(row, group=group if row.index in members else "") for row in alone]
+    try:
+        after = split.assign(rows, FRACTIONS, seed)
+    except DatasetError:  # A class that is one near-duplicate of another has no image of its own.
+        return
+    assert len({after[index].split for index in members}) == 1
+    shares = split.plan(alone, FRACTIONS).shares
+    # Only the repair of a small class takes an image from where its hash, or its group's, has it: one for each split.
+    repaired = {
+        (row.label, row.content)
+        for row in after
+        if row.split is not split.by_hash(split.place(row.content, seed), shares)
+    }
+    assert max(Counter(label for label, _ in repaired).values(), default=0) <= 2
+
+
+@REPEATABLE
+@given(images(min_a_class=20), images(min_a_class=20), SEEDS)
+def test_adding_images_moves_an_old_one_only_to_or_from_a_repair(old: list[Image], new: list[Image], seed: int) -> None:
+    before = by_content(split.assign(dataset(*old), FRACTIONS, seed))
+    after = by_content(split.assign(dataset(*dict.fromkeys([*old, *new])), FRACTIONS, seed))
+    shares = split.plan(dataset(*old), FRACTIONS).shares
+    for sha256, was in before.items():
+        if after[sha256] is not was:
+            pure = split.by_hash(split.place(sha256, seed), shares)
+            assert pure in (was, after[sha256]), "it moved between two splits that are not its own"
+            assert Split.TRAIN in (was, after[sha256])
+
+
+@REPEATABLE
+@given(st.integers(200, 900), SEEDS, st.floats(0.05, 0.4), st.floats(0.05, 0.4))
+def test_shares_are_met_within_what_chance_allows(num: int, seed: int, validation: float, test: float) -> None:
+    fractions = SplitConfig(train=1 - validation - test, validation=validation, test=test)
+    rows = split.assign(dataset(*[(f"{n}", f"class {n % 2}", None) for n in range(num)]), fractions, seed)
+    for which, share in ((Split.VALIDATION, validation), (Split.TEST, test)):
+        deviation = (share * (1 - share) / num) ** 0.5
+        assert abs(sum(row.split is which for row in rows) / num - share) < 5 * deviation
 
 
 def test_images_left_open_join_a_copy_whose_split_is_given() -> None:

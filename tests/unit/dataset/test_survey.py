@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +16,7 @@ import pytest
 
 from job.dataset import layouts, pack, survey, workers
 from job.dataset.decode import decode
-from job.dataset.examine import Examiner
+from job.dataset.examine import Examiner, Finding
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.geometry import fit
 from job.dataset.layouts.reading import FileReader
@@ -32,6 +36,33 @@ class Reader:
     def stamp(self, uri):
         return uri
 """
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from job.dataset import workers
+from job.dataset.examine import Examiner, Finding
+from job.dataset.layouts.reading import FileReader
+def kill(found):
+    os.write(1, b"at work\\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+images = [(n, "good.png") for n in range(5000)]
+workers.examine(Examiner(FileReader(Path(sys.argv[1])), 8, 1.0), images, kill)
+"""
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from job.dataset import survey
+from job.dataset.example import Example
+from job.dataset.layouts.reading import FileReader
+print("started", flush=True)
+rows = survey.run([Example("one.png", "cat")] * 210, FileReader(Path(sys.argv[1])), min_px=8, max_megapixels=1.0)
+print(sum(row.verdict == "ok" for row in rows), "ok")
+"""
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -94,11 +125,13 @@ def test_processes_and_threads_find_and_pack_the_same(folder: Path, tmp_path: Pa
     for name, work in (("threads", workers._in_threads), ("processes", workers.examine)):
         assert pack.allocate(tmp_path / name, len(many), 12)
         writer = pack.PackWriter(tmp_path / name, 12, "squash")
-        progress: list[int] = []
-        findings = work(Examiner(FileReader(folder), 8, 0.03, writer), many, progress.append)
+        findings: dict[int, Finding] = {}
+        calls: list[list[tuple[int, Finding]]] = []
+        work(Examiner(FileReader(folder), 8, 0.03, writer), list(enumerate(many)), calls.append)
         writer.close()
-        assert progress == sorted(progress)
-        assert progress[-1] == len(many) > workers.FEW
+        for call in calls:
+            findings.update(call)
+        assert sum(map(len, calls)) == len(findings) == len(many) > workers.FEW, "an image was examined twice"
         found.append((findings, np.load(tmp_path / name)))
     assert found[0][0] == found[1][0]
     np.testing.assert_array_equal(found[0][1], found[1][1])
@@ -111,20 +144,58 @@ def test_processes_and_threads_find_and_pack_the_same(folder: Path, tmp_path: Pa
 def test_an_image_that_kills_its_worker_is_quarantined_alone(
     deadly: Callable[[set[str]], layouts.Reader],
 ) -> None:
-    uris = [str(number) for number in range(workers.FEW + 10)]
-    findings = workers.examine(Examiner(deadly({"3", "150"}), 8, 1.0), uris, lambda done: None)
-    assert [uri for uri, found in zip(uris, findings, strict=True) if found.verdict is not Verdict.OK] == ["3", "150"]
+    images = [(number, str(number)) for number in range(workers.FEW + 10)]
+    findings: dict[int, Finding] = {}
+    workers.examine(Examiner(deadly({"3", "150"}), 8, 1.0), images, findings.update)
+    assert len(findings) == len(images)
+    assert sorted(index for index, found in findings.items() if found.verdict is not Verdict.OK) == [3, 150]
     assert findings[3].verdict is Verdict.CORRUPT
     assert "died" in findings[3].reason
 
 
-def test_a_stop_during_the_survey_gets_through(deadly: Callable[[set[str]], layouts.Reader]) -> None:
-    def stop(done: int) -> None:
+def test_a_stop_leaves_no_worker_behind(deadly: Callable[[set[str]], layouts.Reader]) -> None:
+    calls = []
+
+    def stop(found: object) -> None:
+        calls.append(found)
         raise StoppedError("stopped")
 
     for num_images in (3, workers.FEW + 10):
         with pytest.raises(StoppedError):
-            workers.examine(Examiner(deadly(set()), 8, 1.0), [""] * num_images, stop)
+            workers.examine(Examiner(deadly(set()), 8, 1.0), [(n, "") for n in range(num_images)], stop)
+    assert len(calls) == 2
+    assert not multiprocessing.active_children()
+
+
+def test_a_stopped_worker_does_not_finish_its_chunk(
+    deadly: Callable[[set[str]], layouts.Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_stopped = multiprocessing.get_context("forkserver").Event()
+    monkeypatch.setattr(workers, "_is_stopped", is_stopped)
+    monkeypatch.setattr(workers, "_examiner", Examiner(deadly(set()), 8, 1.0))
+    chunk = [(n, "") for n in range(5)]
+    assert [index for index, _ in workers._examine_chunk(chunk)] == [0, 1, 2, 3, 4]
+    is_stopped.set()
+    assert workers._examine_chunk(chunk) == []
+
+
+def test_workers_end_when_their_parent_is_killed(folder: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(folder)]
+    # Returning at all shows it: run() reads the pipe to its end, and every worker has it as its stdout.
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == b"at work\n"
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path: Path, encoded: Encode) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED, encoding="utf-8")
+    (tmp_path / "one.png").write_bytes(encoded())
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "started\n210 ok\n"), done.stderr
 
 
 def test_one_class_and_small_classes_are_named() -> None:
