@@ -9,13 +9,11 @@ exists.
 from __future__ import annotations
 
 import hashlib
-import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
@@ -31,8 +29,6 @@ HARMLESS_BYTES: Final = 64 << 20
 """What an archive may hold however small it is."""
 
 Progress = Callable[[int, int], None]
-
-_DAMAGE: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeError)
 
 
 def find(root: Path) -> Path | None:
@@ -89,25 +85,14 @@ def unpack(path: Path, work_dir: Path, *, on_progress: Progress | None = None) -
                             raise _bomb(path)
                         out.write(part)
         partial.replace(target)
-    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        if target.is_dir():  # Another process was faster; its folder is as whole as ours.
-            return target
-        raise DatasetError(
-            f"The archive {path.name!r} holds a file and a folder of one name: {error}.",
-            next_step="Make the archive again from a folder.",
-        ) from error
-    except (*_DAMAGE, RuntimeError, NotImplementedError) as error:
-        raise DatasetError(
-            f"The archive {path.name!r} cannot be unpacked: {error}.",
-            next_step="Make or download the archive again, without a password.",
-        ) from error
+    except JobError:
+        raise
     except OSError as error:
         if target.is_dir():  # Another process was faster; its folder is as whole as ours.
             return target
-        raise JobError(
-            f"The archive {path.name!r} cannot be unpacked into {str(work_dir)!r}: {error}.",
-            next_step="Check the archive, the free space and the permissions of work_dir.",
-        ) from error
+        raise _refusal(path, work_dir, error) from error
+    except Exception as error:  # tarfile and zipfile raise nearly every type on damaged bytes.
+        raise _damaged(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
@@ -146,6 +131,28 @@ def _from_tar(path: Path, on_progress: Progress | None) -> Generator[tuple[str, 
                 on_progress(min(file.tell(), total), total)
         if on_progress:
             on_progress(total, total)
+
+
+def _refusal(path: Path, work_dir: Path, error: OSError) -> JobError:
+    """Returns whose fault it was: decompressors raise an OSError without a number on damaged bytes."""
+    if isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError):
+        return DatasetError(
+            f"The archive {path.name!r} holds a file and a folder of one name: {error}.",
+            next_step="Make the archive again from a folder.",
+        )
+    if error.errno is None:
+        return _damaged(path, error)
+    return JobError(
+        f"The archive {path.name!r} cannot be unpacked into {str(work_dir)!r}: {error}.",
+        next_step="Check the archive, the free space and the permissions of work_dir.",
+    )
+
+
+def _damaged(path: Path, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"The archive {path.name!r} cannot be unpacked: {error or type(error).__name__}.",
+        next_step="Make or download the archive again, without a password.",
+    )
 
 
 def _bomb(path: Path) -> DatasetError:

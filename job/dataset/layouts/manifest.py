@@ -6,18 +6,17 @@ import io
 import posixpath
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from job.dataset.example import Example
 from job.dataset.layouts.reading import is_full_uri
-from job.dataset.layouts.vocabulary import declared_split, is_litter, spelled, spelling
+from job.dataset.layouts.vocabulary import declared_split, is_litter, spelled, spelling, split_of
 from job.errors import DatasetError
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One image of a manifest, as written there, in line `number` of `file`."""
 
     file: str
@@ -71,6 +70,8 @@ def open_text(path: Path) -> TextIO:
     data = path.read_bytes()
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
+        if b"\0" in data[:4] and encoding != "utf-16":
+            raise UnicodeDecodeError(encoding, data, data.index(0), data.index(0) + 1, "UTF-16 without its mark?")
         data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DatasetError(
@@ -89,9 +90,8 @@ def examples(lines: Iterable[Line]) -> list[Example]:
     """
     found: dict[str, Example] = {}
     numbers = array("q")
-    labels: dict[str, str] = {}
     for line in lines:
-        example = _example(line, labels)
+        example = _example(line)
         earlier = found.setdefault(example.uri, example)
         if earlier is example:
             numbers.append(line.number)
@@ -106,13 +106,9 @@ def examples(lines: Iterable[Line]) -> list[Example]:
     return list(found.values())
 
 
-def _example(line: Line, labels: dict[str, str]) -> Example:
-    """Returns what a line says.
-
-    Args:
-        labels: The labels so far: a million lines share their few labels' strings.
-    """
-    label, image = spelled(line.label), line.image.strip()
+def _example(line: Line) -> Example:
+    """Returns what a line says."""
+    (label, written), image = _label(line.label), line.image.strip()
     for value, name in ((image, "image"), (label, "label")):
         if not value:
             raise DatasetError(
@@ -124,15 +120,21 @@ def _example(line: Line, labels: dict[str, str]) -> Example:
                 f"{line.where}: the {name} {value!r} holds a NUL or what is no Unicode text.",
                 next_step="Save the manifest as UTF-8 without NUL bytes.",
             )
-    is_uri = is_full_uri(image) or image.startswith("file://")
+    is_uri = "://" in image and (is_full_uri(image) or image.startswith("file://"))
     uri = image if is_uri else posixpath.normpath(image.replace("\\", "/"))
     if uri == ".." or uri.startswith("../"):
         raise DatasetError(
             f"{line.where}: the image {line.image!r} lies outside the manifest's folder.",
             next_step="Move the manifest to a folder above its images, or name them by gs://, s3://, az:// or file://.",
         )
-    split = declared_split(line.split, where=line.where)
-    return Example(uri, labels.setdefault(label, label), split, spelling(line.label))
+    split = (split_of(line.split) or declared_split(line.split, where=line.where)) if line.split else None
+    return Example(uri, label, split, written)
+
+
+# A million lines have a few labels: each is looked at once, and all lines share its string.
+@lru_cache(maxsize=100_000)
+def _label(written: str) -> tuple[str, str]:
+    return spelled(written), spelling(written)
 
 
 def _is_plain(value: str) -> bool:
