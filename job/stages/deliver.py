@@ -79,7 +79,7 @@ def report(
             devices=trainer.distribution.describe(),
         ),
         data=_data_summary(dataset),
-        recipe=trainer.describe(),
+        recipe=[*trainer.describe(), *trainer.notes],
         choice=choice,
         test=measured.result,
         mistakes=measured.worst,

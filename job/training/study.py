@@ -45,6 +45,7 @@ class Study:
         model: The whole classifier, pretrained; left with the weights of whatever was applied last.
         batch: Images a forward pass without gradients.
         policy: The Keras dtype policy of the model.
+        notes: What the training did beyond its recipe, for the report.
     """
 
     workspace: Workspace
@@ -63,6 +64,7 @@ class Study:
     def __post_init__(self) -> None:
         self._config: Config = self.workspace.config
         self._saved: Path | None = None
+        self.notes: list[str] = []
         self._pretrained = [variable.numpy() for variable in self.model.variables]
         self._position = {id(variable): position for position, variable in enumerate(self.model.variables)}
         self._train = self.dataset.indices(Split.TRAIN)
@@ -82,21 +84,17 @@ class Study:
         progress = self._resumed()
         if not progress.has(PROBE):
             progress = self._probed(progress)
-        loop = Loop(
-            self.checkpoints,
-            self.telemetry,
-            self.workspace.stop,
-            self._config.checkpoint,
-            self.workspace.timings,
-        )
+        stop, timings = self.workspace.stop, self.workspace.timings
+        loop = Loop(self.checkpoints, self.telemetry, stop, self._config.checkpoint, timings)
         for phase in self.recipe.phases:
             while not progress.has(phase.name):
                 try:
                     with self.distribution.losing_a_peer():
                         self._train_phase(phase, progress, loop)
                 except DivergedError as error:
-                    progress = self._retried(phase, error)
+                    progress = self._retried(phase, progress, error)
         self.checkpoints.wait()
+        self.notes = [f"{name} diverged once and began again at half the learning rate" for name in progress.retries]
         return progress
 
     def _resumed(self) -> Progress:
@@ -121,16 +119,17 @@ class Study:
         self.checkpoints.wait()
         return self._resumed()
 
-    def _retried(self, phase: Phase, error: DivergedError) -> Progress:
+    def _retried(self, phase: Phase, diverged: Progress, error: DivergedError) -> Progress:
         """Returns the progress of the last checkpoint, with which a phase that diverged once begins again, slower.
 
         Raises:
             DivergedError: The one given, where `train.on_divergence` does not ask for it or it was tried before.
         """
-        progress = self._resumed()
-        if self._config.train.on_divergence != "retry" or progress.retries.get(phase.name):
+        if self._config.train.on_divergence != "retry" or diverged.retries.get(phase.name):
             raise error
-        progress.retries[phase.name] = 1
+        self.checkpoints.wait()
+        progress = self._resumed()
+        progress.retries = {**diverged.retries, phase.name: 1}
         self.workspace.console.warn(
             f"{error.message}. Tried once more from step {progress.step if progress.phase == phase.name else 0} of "
             f"{phase.name} at half the learning rate.",
@@ -207,16 +206,12 @@ class Study:
         freezing.freeze(self.model, cut, batchnorm=phase.batchnorm)
         task = self._task(phase.slowed(progress.retries.get(phase.name, 0)), cut)
         self._show_augmented(task.feed)
-        before = progress.total_steps
-        with (
-            self.workspace.timings.stage(phase.name),
-            self.workspace.bar(phase.name, unit="images") as bar,
-        ):
+        before, timings = progress.total_steps, self.workspace.timings
+        with timings.stage(phase.name), self.workspace.bar(phase.name, unit="images") as bar:
             try:
                 loop.run(task, progress, self._saved, bar)
             finally:
-                num_images = (progress.total_steps - before) * self.recipe.batch
-                self.workspace.timings.num_images[phase.name] += num_images
+                timings.num_images[phase.name] += (progress.total_steps - before) * self.recipe.batch
 
     def _show_augmented(self, feed: Feed) -> None:
         """Writes the first training images, as augmentation changes them, to TensorBoard."""

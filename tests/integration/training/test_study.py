@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +17,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import job.demo
 from job import config as configs
 from job.console import console
-from job.dataset.feed import uniforms
+from job.dataset.feed import Batch, uniforms
+from job.errors import DivergedError
 from job.evaluation.calibration import calibrated_log_loss
 from job.interruption import Stop
 from job.platforms import Platform
 from job.stages import measure, prepare, train
 from job.training.class_weights import class_weights
 from job.training.progress import Progress
+from job.training.step import NOT_FINITE, TrainStep
 from job.training.study import Study
 from job.versions import versions
 from job.workspace import Workspace
@@ -203,6 +207,43 @@ def test_trained_batchnorm_moves_and_mixing_trains(images: Path, tmp_path: Path)
     assert any(moved)
     assert not all(moved)
     assert np.isfinite(one.curve("finetune/loss")).all()
+
+
+def fails_at(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the n-th steps of a process refused as TensorFlow refuses one that is not finite."""
+    original, calls = TrainStep.__call__, itertools.count(1)
+
+    def step(self: TrainStep, batch: Batch, *, is_stopping: bool = False) -> dict[str, Any]:
+        if next(calls) in steps:
+            raise tf.errors.InvalidArgumentError(None, None, f"{NOT_FINITE}: loss nan")
+        return original(self, batch, is_stopping=is_stopping)
+
+    monkeypatch.setattr(TrainStep, "__call__", step)
+
+
+def test_a_phase_that_diverged_begins_again_once_at_half_the_learning_rate(
+    cached: Ran, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head_steps = cached.progress.num_steps["head"]
+    fails_at({head_steps + 4}, monkeypatch)
+    one = ran(images, tmp_path, *OFF, "train.on_divergence=retry", "checkpoint.every_steps=2")
+    assert one.progress.retries == {"finetune": 1}
+    # From the last checkpoint, not from the start; no step counted twice.
+    assert one.progress.num_steps == cached.progress.num_steps
+    rates, others = one.curve("finetune/learning_rate"), cached.curve("finetune/learning_rate")
+    np.testing.assert_allclose(rates[:3], others[:3])
+    np.testing.assert_allclose(rates[3:], 0.5 * others[2:], rtol=1e-5)
+    assert one.study.notes == ["finetune diverged once and began again at half the learning rate"]
+
+
+@pytest.mark.parametrize(("setting", "steps"), [("stop", {3}), ("retry", {3, 6})])
+def test_a_phase_that_diverges_again_or_may_not_be_retried_fails_the_job(
+    setting: str, steps: set[int], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_at(steps, monkeypatch)
+    with pytest.raises(DivergedError, match="not finite: loss nan at or before step 3 of head") as caught:
+        ran(images, tmp_path, *OFF, f"train.on_divergence={setting}")
+    assert len(caught.value.images) == 10
 
 
 def test_balanced_class_weights_are_inverse_to_the_counts_with_mean_one() -> None:
