@@ -9,12 +9,14 @@ import keras
 from job import config as configs
 from job.dataset.example import Split
 from job.dataset.prepare import Dataset
+from job.errors import ConfigError
 from job.model import classifier
 from job.stages import backbone as backbones
 from job.training import distribution as distributions
 from job.training import recipe as recipes
 from job.training.checkpoint import Checkpoints
 from job.training.features import FeatureCache
+from job.training.recipe import Recipe
 from job.training.study import Study
 from job.training.telemetry import Telemetry
 from job.training.views import Views
@@ -36,6 +38,7 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
     policy = distributions.policy(config.train)
     num_train = len(dataset.indices(Split.TRAIN))
     recipe = recipes.resolve(config, backbone, num_train=num_train, num_classes=len(dataset.classes))
+    _check_shares(recipe, distribution.num_replicas)
     console.info(
         f"Training {backbone.name} at {image_px} px for {len(dataset.classes)} classes on "
         f"{distribution.num_replicas} replica(s) ({distribution.name}, {policy}).",
@@ -89,6 +92,18 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
         console.info(f"  {line}")
     telemetry.text("recipe", "\n".join(f"* {line}" for line in lines))
     return study
+
+
+def _check_shares(recipe: Recipe, num_replicas: int) -> None:
+    """Raises ConfigError where a trained BatchNorm would take the padding of a share for images."""
+    parts = num_replicas * recipe.accumulate
+    if recipe.batch % parts and any(phase.batchnorm == "trained" for phase in recipe.phases):
+        raise ConfigError(
+            f"train.finetune.batchnorm is trained, but a batch of {recipe.batch} does not divide evenly into {parts} "
+            f"parts ({num_replicas} replicas, train.accumulate={recipe.accumulate}): the padding would enter the "
+            "statistics.",
+            next_step=f"Set train.batch to a multiple of {parts}, or train.finetune.batchnorm=frozen.",
+        )
 
 
 def _key(dataset: Dataset, workspace: Workspace) -> str:

@@ -30,7 +30,8 @@ class Moments:
 
     def __call__(self, kind: str, name: str, **facts: Any) -> None:
         with self._lock:
-            self._count += 1
+            # A pull looks at every object again, which is no work.
+            self._count += (kind, name) != ("bar", "pull")
             os.write(self._log, (json.dumps({"kind": kind, "name": name, **facts}) + "\n").encode())
             is_now = self._count == self._plan.get("after") or (kind == "stage" and name == self._plan.get("at"))
             if is_now:

@@ -8,11 +8,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.e2e.tiny import CLASSES, REPOSITORY, Done, command, train_arguments
+from tests.e2e.tiny import REPOSITORY, Done, command, make_squares, train_arguments
 
 
 @pytest.fixture(scope="session")
@@ -44,15 +42,7 @@ def reached() -> Callable[..., None]:
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder of 24 noisy squares a colour, as JPEG and PNG, and one file that is no image."""
     folder = tmp_path_factory.mktemp("squares") / "data"
-    rng = np.random.default_rng(0)
-    for name, color in CLASSES.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(24):
-            noise = rng.normal(0, 15, (40, 48, 3))
-            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
-            suffix = "png" if number % 5 == 0 else "jpg"
-            Image.fromarray(pixels).save(folder / name / f"{name}-{number:02d}.{suffix}")
-    (folder / "red" / "broken.jpg").write_bytes(b"not an image")
+    make_squares(folder)
     return folder
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
@@ -26,6 +27,19 @@ TINY = (
     "train.finetune.views=2",
     "evaluate.bootstrap=100",
 )
+
+
+def make_squares(folder: Path) -> None:
+    """Makes 24 noisy squares a colour, as JPEG and PNG, and one file that is no image."""
+    rng = np.random.default_rng(0)
+    for name, color in CLASSES.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(24):
+            noise = rng.normal(0, 15, (40, 48, 3))
+            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+            suffix = "png" if number % 5 == 0 else "jpg"
+            Image.fromarray(pixels).save(folder / name / f"{name}-{number:02d}.{suffix}")
+    (folder / "red" / "broken.jpg").write_bytes(b"not an image")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import job.demo
 from job import config as configs
 from job.console import console
 from job.dataset.feed import Batch, uniforms
-from job.errors import DivergedError
+from job.errors import ConfigError, DivergedError
 from job.evaluation.calibration import calibrated_log_loss
 from job.interruption import Stop
 from job.platforms import Platform
@@ -188,6 +188,12 @@ def test_augmented_images_are_shown_and_hyperparameters_told(cached: Ran) -> Non
     assert told["backbone"] == "mobilenet_025"
     assert told["finetune.learning_rate"] == 0.001
     assert told["head.steps"] == cached.study.recipe.phases[0].num_steps
+
+
+def test_trained_batchnorm_refuses_shares_that_are_padded(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a batch of 10 does not divide evenly into 3 parts") as caught:
+        ran(images, tmp_path, "train.finetune.batchnorm=trained", "train.accumulate=3")
+    assert "multiple of 3" in caught.value.next_step
 
 
 def test_trained_batchnorm_moves_and_mixing_trains(images: Path, tmp_path: Path) -> None:
