@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from job.demo.object_store import ObjectStore
+from job.quiet import import_tensorflow
 from job.storage import at, transfer
 from tests.e2e.tiny import REPOSITORY, make_squares, train_arguments, weights
 from tests.proxy import Proxy, Rule
@@ -162,6 +163,7 @@ def _num_events(log: Path) -> int:
 
 
 def _compare(outcome: Outcome, folder: Path, log: Path) -> None:
+    import_tensorflow()
     seen: set[tuple[str, tuple[int, ...]]] = set()
     lost, ended_by = 0, ""
     for event in _events(log):
