@@ -15,6 +15,7 @@ from pathlib import Path
 from job.errors import AccessError, ConfigError, DatasetError, InputMissingError, JobError, TemporaryError
 from job.storage.names import RESERVED_PREFIX
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOCK_NAME = f"{RESERVED_PREFIX}lock"
 
 
@@ -55,9 +56,38 @@ def translate(error: OSError, uri: str, where: Path) -> JobError:
     return TemporaryError(f"{uri} cannot be used: {reason}", next_step="Check the disk, then start the job again.")
 
 
-def is_no_space(error: OSError) -> bool:
-    """Whether a disk, a quota or a limit on the size of files is used up."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def is_no_space(error: Exception) -> bool:
+    """Whether a disk, a quota or a limit on the size of files is used up; TensorFlow says it in its text alone."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_SPACE
+    return any(os.strerror(number) in str(error) for number in _NO_SPACE)
+
+
+@contextlib.contextmanager
+def filling(path: Path, needed_bytes: int) -> Iterator[None]:
+    """Refuses to start what does not fit on the disk of `path`, and says so clearly where it fills up all the same.
+
+    Args:
+        path: What the block writes: a file or a folder.
+        needed_bytes: As far as can be foreseen.
+
+    Raises:
+        TemporaryError: Names the path, what is needed and what is free.
+    """
+    demand(f"{path} needs {needed_bytes / 1e6:,.1f} MB", path, needed_bytes)
+    try:
+        yield
+    except Exception as error:
+        if not is_no_space(error):
+            raise
+        message = f"the disk is full while writing {path}, which needs {needed_bytes / 1e6:,.1f} MB"
+        raise no_space(message, path) from error
+
+
+def demand(message: str, path: Path, needed_bytes: int) -> None:
+    """Raises the error for a full disk, with `message`, where less than `needed_bytes` is free at `path`."""
+    if needed_bytes > free_bytes(path):
+        raise no_space(message, path)
 
 
 def no_space(message: str, path: Path) -> TemporaryError:

@@ -116,7 +116,7 @@ class GcsStore:
         return self._retry.run("writing", self._full(name), work)
 
     def download(self, info: ObjectInfo, to: Path) -> None:
-        with disk.replacing(to) as temp:
+        with disk.replacing(to) as temp, disk.filling(to, info.size_bytes):
 
             def work(_: int) -> None:
                 with disk.border(str(to), to), temp.open("wb") as stream:

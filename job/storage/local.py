@@ -74,7 +74,7 @@ class LocalStore:
 
     def download(self, info: ObjectInfo, to: Path) -> None:
         full = self._full(info.name)
-        with disk.replacing(to) as temp, disk.border(full, to):
+        with disk.replacing(to) as temp, disk.filling(to, info.size_bytes), disk.border(full, to):
             with self._path(info.name).open("rb") as source, temp.open("wb") as copy:
                 before = _info(info.name, os.fstat(source.fileno()))
                 shutil.copyfileobj(source, copy, 1 << 20)

@@ -110,7 +110,7 @@ class ObstoreStore:
 
     def download(self, info: ObjectInfo, to: Path) -> None:
         limit_s = self._retry.policy.try_s(info.size_bytes)
-        with disk.replacing(to) as temp:
+        with disk.replacing(to) as temp, disk.filling(to, info.size_bytes):
 
             def work(_: int) -> None:
                 found = obstore.get(self._client, self._key(info.name), options={"if_match": info.version})

@@ -210,5 +210,4 @@ def _demand_space(infos: Sequence[ObjectInfo], to_dir: Path, uri: str) -> None:
     there = {info.name: info for info in LocalStore(str(to_dir), to_dir).list()}
     missing = (info for info in infos if info.name not in there or there[info.name].size_bytes != info.size_bytes)
     needed_bytes = sum(info.size_bytes for info in missing)
-    if needed_bytes > disk.free_bytes(to_dir):
-        raise disk.no_space(f"{uri} needs {needed_bytes / 1e6:,.1f} MB more on the disk of {to_dir}", to_dir)
+    disk.demand(f"{uri} needs {needed_bytes / 1e6:,.1f} MB more on the disk of {to_dir}", to_dir, needed_bytes)

@@ -130,19 +130,23 @@ class Checkpoints:
     def _write(self, progress: Progress, arrays: dict[str, np.ndarray] | None) -> None:
         folder = self._folder / progress.name
         temporary = self._folder / f".{folder.name}.part"
-        with disk.border(str(folder), self._folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            with disk.border(str(folder), self._folder), disk.filling(folder, _num_bytes(progress, arrays)):
+                temporary.mkdir(parents=True)
+                if arrays is not None:
+                    np.savez(temporary / _STATE, allow_pickle=False, **arrays)
+                progress.save(temporary)
+                sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+                (temporary / MARKER).write_text(json.dumps({"files": sizes}))
+                for path in temporary.iterdir():
+                    _sync(path)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(temporary, folder)
+                _sync(self._folder)
+        finally:
+            # Half of a checkpoint on a full disk would only keep it full.
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            if arrays is not None:
-                np.savez(temporary / _STATE, allow_pickle=False, **arrays)
-            progress.save(temporary)
-            sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-            (temporary / MARKER).write_text(json.dumps({"files": sizes}))
-            for path in temporary.iterdir():
-                _sync(path)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
-            _sync(self._folder)
         self._copying = self._copier.submit(self._copy_newest)
 
     def _copy_newest(self) -> None:
@@ -174,6 +178,13 @@ class Checkpoints:
         self._store.delete(prefix + MARKER)
         for info in list(self._store.list(prefix)):
             self._store.delete(info.name)
+
+
+def _num_bytes(progress: Progress, arrays: dict[str, np.ndarray] | None) -> int:
+    """Returns about how large a checkpoint will be."""
+    trained = [*progress.finished, *([progress.best] if progress.best else [])]
+    held = [array for one in trained for array in (one.val_logits, *one.weights.values())]
+    return sum(array.nbytes for array in [*held, *(arrays or {}).values()])
 
 
 def _is_whole(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from job.dataset.pack import Pixels
 from job.model import cut as cuts
 from job.model import graph
 from job.model.cut import Cut
+from job.storage import disk
 from job.training.distribution import Distribution
 from job.training.forward import Forward, Progress
 from job.training.views import Views
@@ -195,15 +197,17 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
     """Makes the file with all of its space: writing to a mapped file on a full disk would kill the process.
 
     Raises:
-        OSError: When there is no space for it; nothing is left.
+        TemporaryError: When there is no space for it; nothing is left.
     """
-    try:
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+    path.unlink(missing_ok=True)  # what another dataset or model left here counts as free
+    with disk.filling(path, math.prod(shape) * 4):
+        try:
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _behind(on_progress: Progress | None, first: int) -> Progress | None:
