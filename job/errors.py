@@ -5,7 +5,8 @@
     ├── DatasetError           65   the images or labels cannot be used
     ├── InputMissingError      66   a bucket, folder, file or model is not there
     ├── TemporaryError         75   may pass by itself: start the job again
-    │   └── LeaseHeldError     75   another job is writing to this output
+    │   ├── LeaseHeldError     75   another job is writing to this output
+    │   └── StoreAwayError     75   the storage service failed for as long as it was tried
     ├── AccessError            77   no permission
     ├── ConfigError            78   a setting is wrong
     ├── DivergedError          80   the loss or a gradient is not finite
@@ -63,6 +64,10 @@ class TemporaryError(JobError):
 
 
 class LeaseHeldError(TemporaryError):
+    pass
+
+
+class StoreAwayError(TemporaryError):
     pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -29,6 +30,8 @@ class Status:
         self._clock = clock
         self._written = float("-inf")
         self._facts: dict[str, Any] = {}
+        self._one_write = threading.Lock()
+        self._writing: threading.Thread | None = None
 
     def bar(self, stage: str, *, unit: str) -> Bar:
         """Returns a context like the console's, which also keeps `status.json` current."""
@@ -40,17 +43,32 @@ class Status:
         Raises:
             JobError: When the output cannot be written to.
         """
-        self._write({**self._facts, **facts, "time": self._clock()})
+        with self._one_write:  # a late "running" would hide how the run ended
+            self._write({**self._facts, **facts, "time": self._clock()})
 
     def note(self, fields: dict[str, Any]) -> None:
-        """Writes the status unless it was just written; a bucket that is away does not stop the job here."""
+        """Writes the status in the background, unless it was just written or is still being written.
+
+        A bucket that is away takes minutes to say so: neither that nor its error may hold up the training.
+        """
         now = self._clock()
         self._facts = fields
-        if now - self._written < EVERY_S:
+        if now - self._written < EVERY_S or (self._writing is not None and self._writing.is_alive()):
             return
         self._written = now
+        facts = {"state": "running", **fields, "time": now}
+        self._writing = threading.Thread(target=self._write_down, args=(facts,), name="status", daemon=True)
+        self._writing.start()
+
+    def settle(self) -> None:
+        """Returns when no write is under way."""
+        if self._writing is not None:
+            self._writing.join()
+
+    def _write_down(self, facts: dict[str, Any]) -> None:
         try:
-            self._write({"state": "running", **fields, "time": now})
+            with self._one_write:
+                self._write(facts)
         except JobError as error:
             self._console.warn(f"status.json was not written: {error.message}")
 

@@ -46,6 +46,7 @@ class Workspace:
         cluster: The machines that train together; the chief alone writes to the output.
         is_run: Whether `status.json` is written; a check or an evaluation is no run.
         fetched: URI of a weights file → its local copy, once it was looked for.
+        away_s: Seconds for which finished work is offered to an output that is away, before the job ends with 75.
     """
 
     config: Config
@@ -59,6 +60,7 @@ class Workspace:
     is_run: bool = True
     timings: Timings = field(default_factory=Timings)
     fetched: dict[str, Path] = field(default_factory=dict)
+    away_s: float = 900.0
 
     def __post_init__(self) -> None:
         self.status = Status(self.console, self._write_status)

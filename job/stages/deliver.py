@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 from job import lease as leases
 from job import rundir
 from job.dataset.example import Split, Verdict
 from job.dataset.prepare import Dataset
-from job.errors import RequirementError, TemporaryError
+from job.errors import RequirementError, StoreAwayError, TemporaryError
 from job.evaluation import pages
 from job.evaluation import report as reports
 from job.evaluation.report import BadImage, DataSummary, RunFacts, RunReport, Stage
@@ -24,6 +27,9 @@ from job.storage.mirror import Mirror
 from job.training.study import Study
 from job.versions import versions
 from job.workspace import Workspace
+
+AWAY_PAUSE_S = 10.0
+"""Seconds before finished work is offered again to an output that is away; an offer itself lasts a minute or two."""
 
 CHIEF_POLL_S = 2.0
 """Seconds between two looks for the chief's report."""
@@ -68,7 +74,7 @@ def report(
     """Writes and pushes the export, the reports, the card and, last of all, `report.json`; returns its content."""
     config = workspace.config
     with workspace.timings.stage("push"):
-        workspace.publish(rundir.EXPORT, last=(export.MARKER,))
+        patiently(workspace, lambda: workspace.publish(rundir.EXPORT, last=(export.MARKER,)))
     facts = RunReport(
         run=RunFacts(
             name=workspace.output.uri.rsplit("/", 1)[-1],
@@ -92,9 +98,12 @@ def report(
         required_accuracy=config.require.accuracy,
     )
     content = reports.to_json(facts)
-    workspace.write(rundir.REPORT_TEXT, pages.markdown(facts))
-    workspace.write(f"{rundir.REPORT_FOLDER}/index.html", pages.html(facts, measured.pictures))
-    workspace.write(rundir.CARD, _card(workspace, trainer, facts))
+    for name, text in {
+        rundir.REPORT_TEXT: pages.markdown(facts),
+        f"{rundir.REPORT_FOLDER}/index.html": pages.html(facts, measured.pictures),
+        rundir.CARD: _card(workspace, trainer, facts),
+    }.items():
+        patiently(workspace, functools.partial(workspace.write, name, text))
     trainer.telemetry.close()
     return content
 
@@ -116,7 +125,36 @@ def _card(workspace: Workspace, trainer: Study, facts: RunReport) -> str:
 def finish(workspace: Workspace, content: dict[str, Any]) -> None:
     """Writes the done marker: from here on the run is finished."""
     workspace.stop.check("push")
-    workspace.write(rundir.DONE, json.dumps(content, indent=2))
+    patiently(workspace, lambda: workspace.write(rundir.DONE, json.dumps(content, indent=2)))
+
+
+def patiently(workspace: Workspace, deliver: Callable[[], object], *, pause_s: float = AWAY_PAUSE_S) -> None:
+    """Delivers finished work, again and again while the output is away, for `workspace.away_s` at most.
+
+    Raises:
+        StoreAwayError: It did not come back. Says where the work is kept.
+        StoppedError: When the job is asked to stop meanwhile.
+    """
+    started_s = time.monotonic()
+    while True:
+        try:
+            deliver()
+            return
+        except StoreAwayError as error:
+            if time.monotonic() - started_s >= workspace.away_s:
+                raise StoreAwayError(
+                    f"{workspace.output.uri} did not come back within {workspace.away_s:.0f} s: {error.message}. The "
+                    f"finished work is kept in {workspace.folder}.",
+                    next_step="Start the same command with the same work_dir when the storage is there again: what is "
+                    "finished is only delivered. On another machine it goes on from the last checkpoint that was "
+                    "copied.",
+                ) from error
+            workspace.console.warn(
+                f"The output is away; the finished work is kept in {workspace.folder} and offered again: "
+                f"{error.message}"
+            )
+        workspace.stop.wait(pause_s)
+        workspace.stop.check("push")
 
 
 def report_of_chief(workspace: Workspace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from job import rundir
 from job.dataset.decode import serves_alike
 from job.dataset.example import Split
 from job.dataset.prepare import Dataset
+from job.errors import StoreAwayError
 from job.evaluation.calibration import log_probabilities
 from job.evaluation.winner import Choice
 from job.export import proof, saved_model
@@ -41,7 +43,8 @@ def model(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice
         image_px = trainer.views.image_px
         geometry = Geometry(data.fit, data.stored_px or image_px, image_px)
         made_of = _made_of(dataset, trainer, choice, geometry)
-        _fetch(workspace, made_of)
+        with suppress(StoreAwayError):  # it is made here: that takes less than waiting
+            _fetch(workspace, made_of)
         if _marked(workspace).get("of") != made_of:
             _marker(workspace).unlink(missing_ok=True)
             saved_model.write(

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from job.errors import AccessError, ConfigError, InputMissingError, JobError, TemporaryError
+from job.errors import AccessError, ConfigError, InputMissingError, JobError, StoreAwayError
 from job.storage.store import VersionConflictError
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class Retrier:
             size_bytes: Of the object, for the deadline.
 
         Raises:
-            TemporaryError: After the last try, with their number, the time and the last reason.
+            StoreAwayError: After the last try, with their number, the time and the last reason.
             JobError: Whatever `translate` makes of a failure that does not pass.
         """
         started_s = time.monotonic()
@@ -113,7 +113,7 @@ class Retrier:
                 elapsed_s = time.monotonic() - started_s
                 wait_s = self.policy.wait_s(attempt, failure.retry_after_s)
                 if attempt >= self.policy.tries or elapsed_s + wait_s > self.policy.deadline_s(size_bytes):
-                    raise TemporaryError(
+                    raise StoreAwayError(
                         f"{doing} {uri} failed in {attempt} tries over {elapsed_s:.1f} s; the last one: {failure}",
                         next_step="Check the network and the service's status, then start the job again: "
                         "it continues where it stopped.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 
 import pytest
 
@@ -208,16 +209,41 @@ def test_status_is_written_at_most_every_so_often_and_never_stops_the_job() -> N
     with status.bar("head", unit="images") as bar:
         bar.update(1, 10)
         bar.update(2, 10)
+        status.settle()
         clock.now += EVERY_S
         bar.update(5, 10)
+        status.settle()
     assert [one["done"] for one in written] == [1, 5]
     assert written[1]["eta_s"] == pytest.approx(EVERY_S * 5 / 4, abs=0.1)
 
     def away(facts: dict[str, object]) -> None:
         raise TemporaryError("the bucket is away")
 
-    Status(JsonConsole(stream), away, clock=clock).note({"stage": "head"})
+    status = Status(JsonConsole(stream), away, clock=clock)
+    status.note({"stage": "head"})
+    status.settle()
     assert "the bucket is away" in stream.getvalue()
+
+
+def test_a_status_that_cannot_be_written_for_minutes_holds_nothing_up() -> None:
+    clock, is_back, written = Clock(), threading.Event(), []
+
+    def slow(facts: dict[str, object]) -> None:
+        assert is_back.wait(60)
+        written.append(facts)
+
+    status = Status(JsonConsole(io.StringIO()), slow, clock=clock)
+    for done in range(5):
+        status.note({"done": done})
+        clock.now += EVERY_S
+    assert written == [], "the training went on while the first one was being written"
+    is_back.set()
+    status.settle()
+    status.note({"done": 5})
+    status.end({"state": "done"})
+    status.settle()
+    assert [one["done"] for one in written[:-1]] in ([0], [0, 5])
+    assert (written[-1]["state"], written[-1]["done"]) == ("done", 5)
 
 
 def test_a_nested_stage_counts_for_itself_alone() -> None:
