@@ -14,6 +14,7 @@ CODES = {
     "InputMissingError": 66,
     "TemporaryError": 75,
     "LeaseHeldError": 75,
+    "StoreAwayError": 75,
     "AccessError": 77,
     "ConfigError": 78,
     "DivergedError": 80,

@@ -125,6 +125,7 @@ PUSHES: dict[str, list[Rule]] = {
     "lost answers": [Rule(Reset(), method="POST|PUT", share=0.1)],
     "broken uploads": [Rule(BreakUpload(300), method="POST|PUT", share=0.1)],
     "refused connections": [Rule(Refuse(), share=0.1)],
+    "a stalled answer": [Rule(Stall(60.0), method="POST|PUT", times=1)],
     "half an answer": [Rule(Truncate(10, is_consistent=True), method="POST|PUT", share=0.1)],
 }
 
