@@ -158,3 +158,6 @@ def test_the_fast_preset_is_the_probe_alone(preset: str, run: Run, squares: Path
     assert done.code == 0, done.stderr
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [one["name"] for one in report["winner"]["standings"]] == ["probe"]
+    shown = {event["stage"]: event for event in done.events if "stage" in event}
+    assert {"survey", "features", "probe", "evaluate", "push"} <= shown.keys()
+    assert all(event["done"] == event["total"] > 0 for event in shown.values())
