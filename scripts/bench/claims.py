@@ -32,7 +32,6 @@ class Verdict:
 
     @property
     def is_met(self) -> bool:
-        # A median of repeats on one seed, which are the same images: no interval widens the claim.
         return self.accuracy >= self.claim.accuracy and self.share <= self.claim.share
 
     def __str__(self) -> str:

@@ -67,7 +67,7 @@ def preset(task: Task, name: str, seed: int, repeat: int, folder: Path) -> Measu
     output = folder / name
     started_s = time.monotonic()
     train(
-        output,
+        f"output={output}",
         f"data.uri={task.data}",
         "model.backbone=mobilenet_v2",
         f"model.weights={task.weights}",
@@ -83,9 +83,9 @@ def preset(task: Task, name: str, seed: int, repeat: int, folder: Path) -> Measu
     return Measurement(name, seed, repeat, seconds, scores["accuracy"], tuple(interval), scores["num_images"], stages)
 
 
-def train(output: Path, *settings: str) -> None:
-    """Runs `finetune train` to its end."""
-    _run("-m", "job", "train", "--output", str(output), *(part for one in settings for part in ("--set", one)))
+def train(*settings: str) -> None:
+    """Runs `finetune train` to its end, output and data among the settings."""
+    _run("-m", "job", "train", *(part for one in settings for part in ("--set", one)))
 
 
 def facts() -> dict[str, Any]:

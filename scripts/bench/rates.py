@@ -135,7 +135,7 @@ def main() -> None:
         config = configs.load(None, chosen)
         if report(config) is None:
             print(f"{output.name} …", flush=True)
-            measuring.train(output, *chosen)
+            measuring.train(*chosen)
         found = report(config)
         assert found is not None, f"{output} ended without a report"
         results.append(result(found, network, seed, factor))
