@@ -274,6 +274,7 @@ class Study:
         plain = self._plain_features(cut)
         if not phase.views:
             return top, plain.plain, None
+        self.workspace.timings.num_images["features"] += (phase.views - 1) * len(self._train)
         with self.workspace.bar("views", unit="images") as bar:
             watched = self.workspace.watched(bar, "views")
             cached = self.cache.views(cut, plain, self._train, num_views=phase.views, on_progress=watched)

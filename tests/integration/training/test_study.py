@@ -149,7 +149,8 @@ def test_the_recipe_says_what_is_cached_and_that_is_what_trains(
     assert of_head in head
     assert of_finetune in finetune
     for phase, line in zip(trainer.recipe.phases, (head, finetune), strict=True):
-        _, _, cached = trainer._frozen(phase, trainer._cut(phase))
+        with trainer.workspace.timings.stage("features"):
+            _, _, cached = trainer._frozen(phase, trainer._cut(phase))
         assert (cached is not None) == ("augmented afresh" not in line)
 
 
@@ -167,9 +168,12 @@ def test_frozen_batchnorm_keeps_its_statistics_through_the_whole_run(name: str, 
 
 def test_the_images_of_a_phase_are_those_it_saw(cached: Ran, images: Path, tmp_path: Path) -> None:
     timed = cached.study.workspace.timings.num_images
+    assert timed["features"] == len(cached.study._known)
     assert timed["finetune"] == cached.progress.num_steps["finetune"] * 10
     # A rate this high ruins the start, and patience ends the phase.
     one = ran(images, tmp_path, *OFF, "train.finetune.epochs=9", "train.finetune.patience=1", f"{RATE}=1000")
+    known, train = len(one.study._known), len(one.study._train)
+    assert one.study.workspace.timings.num_images["features"] == known + 3 * train
     num_steps = one.progress.num_steps["finetune"]
     assert num_steps < one.study.recipe.phases[-1].num_steps
     assert one.study.workspace.timings.num_images["finetune"] == num_steps * 10
