@@ -41,6 +41,17 @@ SAME: dict[str, Change] = {
     "half": lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS),
     "brighter": lambda image: image.point(lambda value: min(255, int(value * 1.04))),
 }
+
+
+def lit_from_the_side(image: Image.Image) -> Image.Image:
+    light = np.linspace(-70, 70, image.width)[None, :, None]
+    return Image.fromarray(np.clip(np.asarray(image) * 0.5 + 64 + light, 0, 255).astype(np.uint8))
+
+
+def dimmed(image: Image.Image) -> Image.Image:
+    return Image.fromarray((np.asarray(image) * 0.5 + 64).astype(np.uint8))
+
+
 OTHER: dict[str, Change] = {
     "crop": lambda image: image.crop((20, 20, image.width - 20, image.height - 20)),
     "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -70,6 +81,15 @@ def test_a_photograph_is_the_same_however_it_is_coded_or_scaled(photographs: lis
 def test_another_crop_side_or_scratch_is_another_photograph(photographs: list[Image.Image], change: str) -> None:
     found = [is_same(picture(image), picture(OTHER[change](image))) for image in photographs]
     assert sum(found) <= 0.05 * len(found)
+
+
+def test_another_light_makes_another_photograph(photographs: list[Image.Image]) -> None:
+    dim = [dimmed(image) for image in photographs]
+    lit = [lit_from_the_side(image) for image in photographs]
+    bright = [image.point(lambda value: value + 30) for image in dim]
+    for others in (lit, bright):
+        assert not any(is_same(picture(one), picture(other)) for one, other in zip(dim, others, strict=True))
+    assert all(is_same(picture(one), picture(coded(one, "PNG", 0))) for one in dim), "the control"
 
 
 def test_no_two_photographs_are_one(photographs: list[Image.Image]) -> None:
