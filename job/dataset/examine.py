@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,8 @@ class Examiner:
         except FileNotFoundError:
             return Finding(Verdict.MISSING, "there is no such file"), None
         except OSError as error:
-            return Finding(Verdict.MISSING, error.strerror or str(error)), None
+            verdict = Verdict.TOO_LARGE if error.errno == errno.EFBIG else Verdict.MISSING
+            return Finding(verdict, error.strerror or str(error)), None
         except UnreadableRecordError as error:
             return Finding(Verdict.CORRUPT, str(error)), None
         found = decode(data, uri, min_px=self.min_px, max_megapixels=self.max_megapixels)

@@ -22,7 +22,7 @@ import google_crc32c
 
 from job.dataset.example import Example, Split
 from job.dataset.layouts import wire
-from job.dataset.layouts.reading import UnreadableRecordError
+from job.dataset.layouts.reading import UnreadableRecordError, as_text, named
 from job.dataset.layouts.vocabulary import is_litter, spelled, spelling, split_of
 from job.errors import DatasetError
 
@@ -51,7 +51,7 @@ def read(root: Path) -> list[Example]:
     names = _names(folder / "labels.txt")
     found: list[tuple[str, int, str, Split | None]] = []
     for shard in _shards(root):
-        name = shard.relative_to(folder).as_posix()
+        name = as_text(shard.relative_to(folder).as_posix())
         split = _split(name)
         view = _mapped(shard)
         for number, (start, size) in enumerate(_records(view, name)):
@@ -69,7 +69,7 @@ def reader(root: Path, local: Mapping[str, Path]) -> TFRecordReader:
     folder = root.parent if root.is_file() else root
     offsets: dict[str, tuple[tuple[int, int], ...]] = {}
     for shard in _shards(root):
-        name = shard.relative_to(folder).as_posix()
+        name = as_text(shard.relative_to(folder).as_posix())
         offsets[name] = tuple(_records(_mapped(shard), name))
     return TFRecordReader(folder, offsets)
 
@@ -87,7 +87,7 @@ class TFRecordReader:
 
     def read(self, uri: str) -> bytes:
         shard, start, size = self._place(uri)
-        with (self.root / shard).open("rb") as file:
+        with named(self.root, shard).open("rb") as file:
             file.seek(start)
             record = file.read(size + _CRC.size)
         data, stored = record[:size], record[size:]
@@ -102,7 +102,7 @@ class TFRecordReader:
     def stamp(self, uri: str) -> str:
         shard, start, size = self._place(uri)
         try:
-            return f"{(self.root / shard).stat().st_mtime_ns}:{start}:{size}"
+            return f"{named(self.root, shard).stat().st_mtime_ns}:{start}:{size}"
         except OSError:
             return ""
 

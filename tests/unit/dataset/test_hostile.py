@@ -95,6 +95,14 @@ def test_a_file_of_no_bytes_is_not_an_image(tmp_path: Path) -> None:
     assert (row.verdict, row.reason) == (Verdict.NOT_AN_IMAGE, "the file is empty")
 
 
+def test_a_file_of_two_gigabytes_is_not_read_into_memory(tmp_path: Path) -> None:
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(2 << 30)
+    (row,) = surveyed(tmp_path, "huge.jpg")
+    assert (row.verdict, row.reason) == (Verdict.TOO_LARGE, "the file has 2.1 GB; at most 1.1")
+    assert (row.sha256, row.size_bytes) == ("", 0)
+
+
 # --- folders, links, pipes
 
 

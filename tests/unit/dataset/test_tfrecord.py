@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -69,6 +70,15 @@ def test_records_are_examples_and_their_images_are_read_in_any_order(tmp_path: P
     assert reader.read("validation/a.tfrecord#0") == b"dog bytes"
     assert reader.read("train-00000-of-00002#0") == b"cat bytes"
     assert reader.stamp("train-00000-of-00002#0") != reader.stamp("train-00000-of-00002#1")
+
+
+def test_a_shard_whose_name_is_not_utf_8_is_read_under_a_name_that_is_text(tmp_path: Path) -> None:
+    shard(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.tfrecord")), CAT)
+    (found,) = tfrecord.read(tmp_path)
+    assert found.uri == r"caf\xe9.tfrecord#0"
+    reader = tfrecord.reader(tmp_path, {})
+    assert reader.read(found.uri) == b"cat bytes"
+    assert reader.stamp(found.uri)
 
 
 def test_a_number_is_named_by_another_record_or_by_labels_txt(tmp_path: Path) -> None:
