@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -81,10 +81,17 @@ def _lines(path: Path) -> Iterator[manifest.Line]:
                 next_step="Begin the file with the line image,label or image,label,split.",
             )
     table = csv.reader(text, delimiter=separator)
+    # Without a split column, its place is behind the last column of an ordinary line, where "" is put.
+    image, label, split = (columns.get(name, len(names)) for name in COLUMNS)
+    file, width = path.name, len(names)
     try:
         for row in table:
-            if row:
-                yield _line(row, columns, len(names), path.name, above + table.line_num, separator)
+            if not row:
+                continue
+            if len(row) != width:
+                row = _evened(row, width, manifest.place(file, above + table.line_num), separator)
+            row.append("")
+            yield manifest.Line(file, above + table.line_num, row[image], row[label], row[split])
     except csv.Error as error:
         raise DatasetError(
             f"{path.name} is not a readable table after line {above + table.line_num}: {error}.",
@@ -92,15 +99,11 @@ def _lines(path: Path) -> Iterator[manifest.Line]:
         ) from error
 
 
-def _line(
-    row: Sequence[str], columns: Mapping[str, int], num_columns: int, file: str, number: int, separator: str
-) -> manifest.Line:
-    if any(field.strip() for field in row[num_columns:]):
+def _evened(row: list[str], width: int, where: str, separator: str) -> list[str]:
+    """Returns a line's fields, as many as the header names: what lacks at its end is empty."""
+    if any(field.strip() for field in row[width:]):
         raise DatasetError(
-            f"{manifest.place(file, number)} has {len(row)} fields, but the header names {num_columns}: {row}.",
+            f"{where} has {len(row)} fields, but the header names {width}: {row}.",
             next_step=f"Put a field that holds the separator {separator!r} in quotes.",
         )
-    image, label, split = (
-        row[columns[name]] if name in columns and columns[name] < len(row) else "" for name in COLUMNS
-    )
-    return manifest.Line(file, number, image, label, split)
+    return (row + [""] * width)[:width]

@@ -109,17 +109,8 @@ def examples(lines: Iterable[Line]) -> list[Example]:
 def _example(line: Line) -> Example:
     """Returns what a line says."""
     (label, written), image = _label(line.label), line.image.strip()
-    for value, name in ((image, "image"), (label, "label")):
-        if not value:
-            raise DatasetError(
-                f"{line.where} has no {name}; received image {line.image!r}, label {line.label!r}.",
-                next_step="Complete the line or remove it.",
-            )
-        if not _is_plain(value):
-            raise DatasetError(
-                f"{line.where}: the {name} {value!r} holds a NUL or what is no Unicode text.",
-                next_step="Save the manifest as UTF-8 without NUL bytes.",
-            )
+    if not (image and label and _is_plain(image) and _is_plain(label)):
+        raise _fault(line, image, label)
     is_uri = "://" in image and (is_full_uri(image) or image.startswith("file://"))
     uri = image if is_uri else posixpath.normpath(image.replace("\\", "/"))
     if uri == ".." or uri.startswith("../"):
@@ -135,6 +126,20 @@ def _example(line: Line) -> Example:
 @lru_cache(maxsize=100_000)
 def _label(written: str) -> tuple[str, str]:
     return spelled(written), spelling(written)
+
+
+def _fault(line: Line, image: str, label: str) -> DatasetError:
+    if not (image and label):
+        missing = "label" if image else "image"
+        return DatasetError(
+            f"{line.where} has no {missing}; received image {line.image!r}, label {line.label!r}.",
+            next_step="Complete the line or remove it.",
+        )
+    name, value = ("label", label) if _is_plain(image) else ("image", image)
+    return DatasetError(
+        f"{line.where}: the {name} {value!r} holds a NUL or what is no Unicode text.",
+        next_step="Save the manifest as UTF-8 without NUL bytes.",
+    )
 
 
 def _is_plain(value: str) -> bool:
