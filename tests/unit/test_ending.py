@@ -28,6 +28,7 @@ def workspace(tmp_path: Path) -> Workspace:
     found = Workspace.open(settings, Platform("laptop"), JsonConsole(io.StringIO()), Stop())
     with found.timings.stage("survey"), found.bar("survey", unit="images") as bar:
         bar.update(7, 10)
+    found.status.settle()
     return found
 
 
