@@ -95,6 +95,7 @@ def test_a_check_writes_no_status(tmp_path: Path) -> None:
         )
         with workspace.bar("pull", unit="objects") as bar:
             bar.update(1, 2)
+        workspace.status.settle()
         assert (workspace.output.stat(rundir.STATUS) is not None) is is_run
 
 
