@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from job import checking, cli
+from job import checking, cli, platforms
 from job.errors import AccessError, ConfigError
 
 
@@ -51,15 +52,34 @@ def test_an_error_is_plain_text_on_a_terminal(
     assert "{" not in text
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConfigError("It is wrong.", next_step="Mend it."), "It is wrong.\n  Next: Mend it."),
+        (RuntimeError("our fault"), "RuntimeError: our fault"),
+        (OSError(errno.EBADF, "our fault"), "OSError: [Errno 9] our fault"),
+    ],
+)
 def test_the_platform_is_told_the_reason(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "input" / "config").mkdir(parents=True)
-    (tmp_path / "output").mkdir()
-    monkeypatch.setattr("job.platforms.recognise.__kwdefaults__", {"sagemaker_root": tmp_path})
-    _failing(monkeypatch, ConfigError("It is wrong.", next_step="Mend it."))
-    assert _main(monkeypatch, "check", "--no-data") == 78
-    assert (tmp_path / "output" / "failure").read_text() == "It is wrong.\n  Next: Mend it.\n"
+    (tmp_path / "opt" / "ml" / "output").mkdir(parents=True)
+    monkeypatch.setattr("job.platforms.say_why", functools.partial(platforms.say_why, root=tmp_path))
+    _failing(monkeypatch, error)
+    monkeypatch.setattr("sys.argv", ["finetune", "check", "--no-data"])
+    with pytest.raises((SystemExit, type(error))):
+        cli.main()
+    assert (tmp_path / "opt" / "ml" / "output" / "failure").read_text() == reason
+
+
+def test_who_leaves_at_the_end_of_the_grace_period_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "opt" / "ml" / "output").mkdir(parents=True)
+    monkeypatch.setattr("job.platforms.say_why", functools.partial(platforms.say_why, root=tmp_path))
+    left: list[int] = []
+    monkeypatch.setattr("os._exit", left.append)
+    cli._leave(143)
+    assert left == [143]
+    assert "grace period" in (tmp_path / "opt" / "ml" / "output" / "failure").read_text()
 
 
 @pytest.mark.parametrize(
