@@ -24,7 +24,9 @@ from job.dataset.prepare import prepare
 data, work = Path(sys.argv[1]), Path(sys.argv[2])
 dataset = prepare(DataConfig(max_bad=1.0), dataset_dir=data, work_dir=work, stored_px=16, seed=0)
 dataset.write_csv(work / "dataset.csv")
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+# Not getrusage's own figure: it begins with the size of the process that started this one.
+own = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+peak = own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 print(len(dataset.rows), dataset.summary.num_ok, peak // 1024)
 """
 
