@@ -110,7 +110,8 @@ def verdict(results: list[Result], now: float) -> str:
     for factor in factors:
         if factor != now and now in factors:
             gain = choosing.compare(results, factor, now)
-            kind = "clearly better" if gain.is_clear else "not clearly better"
+            worse = choosing.compare(results, now, factor)
+            kind = "clearly better" if gain.is_clear else "clearly worse" if worse.is_clear else "within noise"
             lines.append(f"{factor:g} over {now:g}: {gain.mean:+.4f} ± {gain.error:.4f} nats, {kind}.")
     return "\n".join(lines)
 

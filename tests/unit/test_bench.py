@@ -84,6 +84,13 @@ def test_a_factor_is_clearly_better_only_where_it_is_so_seed_by_seed(bench: Any)
     assert not choosing.compare(found, 1.0, 2.0).is_clear
 
 
+def test_the_verdict_names_the_best_and_what_is_noise(bench: Any) -> None:
+    found = results(bench, x1=(0.20, 0.60, 0.40), x2=(0.18, 0.58, 0.37), x4=(0.30, 0.45, 0.36))
+    first, *rest = bench("rates").verdict(found, now=2.0).splitlines()
+    assert first == "Least mean log loss: factor 4 (0.3700)."
+    assert [line.rsplit(", ", 1)[1] for line in rest] == ["clearly worse.", "within noise."]
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v2", "vgg16"])
 def test_the_presets_own_factor_gives_the_presets_own_rate(bench: Any, name: str) -> None:
     rates = bench("rates")
