@@ -8,7 +8,6 @@ over data sets (BiT: 500 steps of 512; Kornblith et al. 2019: 20,000 steps of 25
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +20,9 @@ LEARNING_RATE_BATCH = 64
 for SGD. Source: Krizhevsky 2014 (arXiv:1404.5997), Goyal et al. 2017 (arXiv:1706.02677); timm's rule."""
 
 MIN_WARMUP_STEPS = 10
+
+LEAST_PATIENCE = 0.5
+"""Of a budget. The first third of a long fine-tuning is no better than its start (docs/recipes.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,9 @@ def _phase(
                 next_step="Set train.finetune.views=0, or turn MixUp and CutMix off.",
             )
         views = 0
-    num_steps = _steps(_budget(settings, preset, num_train), batch)
+    budget = _budget(settings, preset, num_train)
+    patience = max(preset.patience_epochs * num_train, LEAST_PATIENCE * budget)
+    num_steps = _steps(budget, batch)
     epoch_steps = _steps(num_train, batch)
     optimizer = settings.optimizer or (backbone.finetune_optimizer if finetune else "adam")
     if optimizer == "adam" and settings.weight_decay:
@@ -228,7 +232,7 @@ def _phase(
         name="finetune" if finetune else "head",
         num_steps=num_steps,
         eval_steps=min(epoch_steps, num_steps),
-        patience_steps=_steps((settings.patience or preset.patience_epochs) * num_train, batch),
+        patience_steps=_steps(settings.patience * num_train if settings.patience else patience, batch),
         optimizer=optimizer,
         learning_rate=settings.learning_rate
         or preset.learning_rate * _learning_rate(backbone, optimizer, batch, is_head=finetune is None),
@@ -263,35 +267,3 @@ def _learning_rate(backbone: Backbone, optimizer: str, batch: int, *, is_head: b
 
 def _steps(images: float, batch: int) -> int:
     return max(1, math.ceil(images / batch))
-
-
-def describe(recipe: Recipe, *, uncached: Mapping[str, str]) -> list[str]:
-    """Returns the recipe as lines for people; shown before training and kept in the report.
-
-    Args:
-        uncached: Phase → why its views are not cached, for those that the recipe has views for and the run no cache.
-    """
-    a = recipe.augmentation
-    lines = [
-        "probe: logistic regression (L-BFGS) on the frozen features",
-        f"augmentation: flip {'on' if a.flip else 'off'}, crop from {a.crop_scale:.0%} of the area, color {a.color:g}, "
-        f"MixUp {a.mixup:g}, CutMix {a.cutmix:g}, RandAugment {a.randaugment}",
-    ]
-    for phase in recipe.phases:
-        what = "head alone" if not phase.unfreeze else f"top {phase.unfreeze:.0%} of the blocks"
-        lines.append(
-            f"{phase.name}: {what}, {_source(phase, uncached.get(phase.name))}, at most {phase.num_steps} steps of "
-            f"{recipe.batch} images, {phase.optimizer} at {phase.learning_rate:.2g} (layer decay "
-            f"{phase.layer_decay:g}, weight decay {phase.weight_decay:g}, clip {phase.clip_norm or 'off'}, EMA "
-            f"{phase.ema or 'off'}), label smoothing {recipe.label_smoothing:g}, dropout {recipe.dropout:g}, "
-            f"BatchNorm {phase.batchnorm}, stops after {phase.patience_steps} steps without gain"
-        )
-    return lines
-
-
-def _source(phase: Phase, why_uncached: str | None) -> str:
-    if why_uncached is not None:
-        return f"augmented afresh ({why_uncached})"
-    if phase.views == 0:
-        return "augmented afresh"
-    return "on the cached plain view" if phase.views == 1 else f"{phase.views} cached views, the first plain"

@@ -19,8 +19,7 @@ from job.model import cut as cuts
 from job.model import freezing
 from job.model.backbones import Backbone
 from job.model.cut import Cut
-from job.training import optimizer, probe
-from job.training import recipe as recipes
+from job.training import optimizer, probe, recipe_text
 from job.training.checkpoint import Checkpoints
 from job.training.class_weights import class_weights
 from job.training.distribution import Distribution
@@ -154,7 +153,7 @@ class Study:
     def describe(self) -> list[str]:
         """Returns the recipe as lines for people, as this run carries it out."""
         reasons = {phase.name: self._why_uncached(phase, self._cut(phase)) for phase in self.recipe.phases}
-        return recipes.describe(self.recipe, uncached={name: why for name, why in reasons.items() if why})
+        return recipe_text.describe(self.recipe, uncached={name: why for name, why in reasons.items() if why})
 
     def _probe(self, pooled: Features) -> Trained:
         with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from job.config import AugmentConfig, FinetuneConfig, PhaseConfig
 from job.errors import ConfigError
 from job.model import backbones
 from job.training import recipe as recipes
+from job.training import recipe_text
 from job.training.recipe import Phase, Recipe
 
 ROW = backbones.get("mobilenet_v2")
@@ -138,6 +140,15 @@ def test_one_image_still_makes_a_step() -> None:
         assert one.warmup_steps <= one.num_steps // 2
 
 
+@pytest.mark.parametrize("preset", ["balanced", "best"])
+@pytest.mark.parametrize("num_train", [500, 50_000])
+def test_no_phase_is_given_up_in_the_first_half_of_its_budget(preset: str, num_train: int) -> None:
+    for one in resolve(f"train.preset={preset}", num_train=num_train).phases:
+        assert one.patience_steps >= one.num_steps / 2
+    asked = resolve(f"train.preset={preset}", "train.finetune.patience=2", num_train=num_train)
+    assert phase(asked, "finetune").patience_steps == math.ceil(2 * num_train / asked.batch)
+
+
 def test_two_classes_are_not_smoothed_unless_asked_for() -> None:
     assert resolve(num_classes=2).label_smoothing == 0.0
     assert resolve("train.label_smoothing=0.2", num_classes=2).label_smoothing == 0.2
@@ -169,7 +180,7 @@ def test_the_description_lists_every_number() -> None:
     tuned = "train.finetune."
     numbers = ("learning_rate=0.00123", "weight_decay=0.0456", "layer_decay=0.789", "clip_norm=2.5", "ema=0.987")
     recipe = resolve("train.preset=best", "model.dropout=0.19", *settings, *(tuned + number for number in numbers))
-    probe, augmentation, head, finetune = recipes.describe(recipe, uncached={})
+    probe, augmentation, head, finetune = recipe_text.describe(recipe, uncached={})
     assert probe.startswith("probe")
     for part in ("flip on", "35%", "color 0.3", "MixUp 0.31", "CutMix 0.41", "RandAugment 7"):
         assert part in augmentation
@@ -181,10 +192,10 @@ def test_the_description_lists_every_number() -> None:
 
 def test_the_description_says_what_the_images_of_a_phase_are() -> None:
     recipe = resolve("train.finetune.views=3")
-    *_, head, finetune = recipes.describe(recipe, uncached={})
+    *_, head, finetune = recipe_text.describe(recipe, uncached={})
     assert "on the cached plain view" in head
     assert "3 cached views, the first plain" in finetune
-    *_, head, finetune = recipes.describe(recipe, uncached={"finetune": "no room"})
+    *_, head, finetune = recipe_text.describe(recipe, uncached={"finetune": "no room"})
     assert "on the cached plain view" in head
     assert "augmented afresh (no room)" in finetune
     assert "cached" not in finetune
