@@ -33,18 +33,21 @@ def open_at(folder: Path, store: Store | None = None, **changes: Any) -> Checkpo
     return Checkpoints(folder / "run", store or at(str(folder / "out")), **{**settings, **changes})
 
 
-def trained(*, seed: int = 0, num_steps: int = 0) -> tuple[Any, Any]:
+def trained(*, seed: int = 0, num_steps: int = 0, is_float16: bool = False) -> tuple[Any, Any]:
     """Returns (net, its optimizer) after some steps with dropout."""
     net = tiny.net(dropout=0.5, seed=seed)
-    step, optimizer = tiny.train_step(net, tiny.phase(ema=0.9))
+    step, optimizer = tiny.train_step(net, tiny.phase(ema=0.9), is_float16=is_float16)
     for number in range(num_steps):
         step(tiny.feed(*tiny.data()).batch(number))
     return net, optimizer
 
 
-def test_everything_a_step_changes_comes_back(tmp_path: Path) -> None:
-    net, optimizer = trained(num_steps=3)
-    other, other_optimizer = trained(seed=9, num_steps=1)
+@pytest.mark.parametrize("is_float16", [False, True])
+def test_everything_a_step_changes_comes_back(is_float16: bool, tmp_path: Path) -> None:
+    net, optimizer = trained(num_steps=3, is_float16=is_float16)
+    if is_float16:
+        optimizer.dynamic_scale.assign(512.0)
+    other, other_optimizer = trained(seed=9, num_steps=1, is_float16=is_float16)
     with open_at(tmp_path) as checkpoints:
         checkpoints.save(progress(3), state_of(net, optimizer))
         checkpoints.wait()
@@ -56,7 +59,11 @@ def test_everything_a_step_changes_comes_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.numpy(), another.numpy(), err_msg=one.path)
     dropout = next(layer for layer in other.layers if hasattr(layer, "seed_generator"))
     assert dropout.seed_generator.state.numpy()[1] == 3
+    if is_float16:
+        assert float(other_optimizer.dynamic_scale.numpy()) == 512.0
+        other_optimizer = other_optimizer.inner_optimizer
     assert int(other_optimizer.iterations.numpy()) == 3
+    assert any("average" in variable.path for variable in other_optimizer.variables)
     assert Progress.load(latest).total_steps == 3
 
 
