@@ -40,4 +40,3 @@ def test_the_textbook_trains_saves_and_is_scored_on_the_test_folder(
     assert found.interval[0] <= found.accuracy <= found.interval[1]
     assert found.accuracy * 10 == pytest.approx(round(found.accuracy * 10))
     assert (tmp_path / "textbook" / "model.keras").is_file()
-    assert (tmp_path / "textbook" / "export" / "saved_model.pb").is_file()
