@@ -4,8 +4,9 @@
 
 DATA is a folder with train/CLASS and test/CLASS, WEIGHTS the file of MobileNetV2 without its top. Each training is a
 process of its own with nothing cached, measured from its start to its exit. They take turns, first the one then the
-other, so that a busy machine is busy for all of them: compare seconds within one run of this program only. Ends with
-exit code 1 where a claim (`claims.py`) is not kept.
+other, so that a busy machine is busy for all of them: compare seconds within one run of this program only. The textbook
+is scored on every test image; the job leaves out those that are, or nearly are, training images. Ends with exit code 1
+where a claim (`claims.py`) is not kept.
 """
 
 from __future__ import annotations
@@ -43,18 +44,21 @@ def measure(task: Task, presets: list[str], seeds: list[int], repeats: int) -> l
 
 def table(measurements: list[Measurement]) -> str:
     """Returns a Markdown table: one row a seed and side, then the medians of the sides."""
-    rows = ["| | seed | seconds | processor seconds | test accuracy (95 % interval) |", "|---|---|---|---|---|"]
+    rows = [
+        "| | seed | seconds | processor seconds | test accuracy (95 % interval) | images |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in sorted({one.name for one in measurements}, key=lambda name: (name != "textbook", name)):
         ours = [one for one in measurements if one.name == name]
         rows += [
             f"| {name} | {one.seed} | {one.seconds:.1f} | {one.cpu_s:.1f} | {one.accuracy:.4f} "
-            f"({one.interval[0]:.3f} to {one.interval[1]:.3f}) |"
+            f"({one.interval[0]:.3f} to {one.interval[1]:.3f}) | {one.num_images} |"
             for one in ours
         ]
         seconds, cpu_s, accuracy = (
             statistics.median(getattr(one, part) for one in ours) for part in ("seconds", "cpu_s", "accuracy")
         )
-        rows.append(f"| **{name}** | median | {seconds:.1f} | {cpu_s:.1f} | {accuracy:.4f} |")
+        rows.append(f"| **{name}** | median | {seconds:.1f} | {cpu_s:.1f} | {accuracy:.4f} | |")
     return "\n".join(rows)
 
 
@@ -67,10 +71,11 @@ def main() -> int:
     parser.add_argument("--seeds", default="0", help="comma-separated (default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=1, help="times each is measured (default: %(default)s)")
     parser.add_argument("--image-px", type=int, default=160, help="(default: %(default)s)")
+    parser.add_argument("--augment", action="store_true", help="let the textbook flip and rotate at random")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to this file")
     given = parser.parse_args()
 
-    task = Task(given.data.absolute(), given.weights.absolute(), given.image_px)
+    task = Task(given.data.absolute(), given.weights.absolute(), given.image_px, given.augment)
     seeds = [int(seed) for seed in given.seeds.split(",")]
     measurements = measure(task, given.presets.split(","), seeds, given.repeat)
     verdicts = claims.judge(measurements)

@@ -42,11 +42,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Task:
-    """What all sides train on: a folder with train/CLASS and test/CLASS, and MobileNetV2's weights."""
+    """What all sides train on: a folder with train/CLASS and test/CLASS, and MobileNetV2's weights.
+
+    Attributes:
+        augment: Whether the textbook augments; the presets do as they do.
+    """
 
     data: Path
     weights: Path
     image_px: int
+    augment: bool = False
 
 
 class Stopwatch:
@@ -70,7 +75,7 @@ def textbook(task: Task, seed: int, repeat: int, folder: Path) -> Measurement:
     text = _run(
         str(_BENCH / "textbook.py"),
         *("--data", str(task.data), "--weights", str(task.weights), "--output", str(folder / "textbook")),
-        *("--image-px", str(task.image_px), "--seed", str(seed)),
+        *("--image-px", str(task.image_px), "--seed", str(seed), *(["--augment"] if task.augment else [])),
     )
     took = watch.read()
     found = json.loads(text.splitlines()[-1])

@@ -34,7 +34,7 @@ def test_the_textbook_trains_saves_and_is_scored_on_the_test_folder(
     weights = tmp_path / "backbone.weights.h5"
     keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None).save_weights(weights)
 
-    task = measuring.Task(tmp_path / "data", weights, image_px=32)
+    task = measuring.Task(tmp_path / "data", weights, image_px=32, augment=True)
     found = measuring.textbook(task, seed=3, repeat=0, folder=tmp_path)
     assert (found.name, found.seed, found.num_images) == ("textbook", 3, 10)
     assert found.cpu_s > 0

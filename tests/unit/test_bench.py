@@ -61,7 +61,7 @@ def test_the_table_begins_with_the_textbook_and_ends_each_side_with_its_median(b
     runs.append(measured(bench, "textbook", 140, 0.92, 1))
     rows = bench("flowers").table(runs).splitlines()[2:]
     assert [row.split("|")[1].strip() for row in rows] == ["textbook", "textbook", "**textbook**", "fast", "**fast**"]
-    assert rows[2] == "| **textbook** | median | 120.0 | 240.0 | 0.9100 |"
+    assert rows[2] == "| **textbook** | median | 120.0 | 240.0 | 0.9100 | |"
 
 
 def results(bench: Any, **losses: tuple[float, ...]) -> list[Any]:
