@@ -80,8 +80,15 @@ class Checkpoints:
             self._copier.shutdown()
 
     def newest(self) -> str:
-        """Returns the name of the newest whole checkpoint, here or at the output; "" where there is none."""
-        return max({*self._local(), *self._remote()}, default="")
+        """Returns the name of the newest whole checkpoint, here or at the output; "" where there is none.
+
+        One that is only here, because a kill came before it was copied, is copied now.
+        """
+        remote = self._remote()
+        name = max({*self._local(), *remote}, default="")
+        if self._writes and name and name not in remote:
+            self._copying = self._copier.submit(self._copy_newest)
+        return name
 
     def fetch(self, name: str) -> Path:
         """Returns the folder of a whole checkpoint, copied from the output where it is only there."""

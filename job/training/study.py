@@ -98,7 +98,10 @@ class Study:
 
     def _resumed(self) -> Progress:
         """Returns the progress of the chief's newest checkpoint, the same on every worker."""
-        name = self.distribution.from_chief(self.checkpoints.newest())
+        name = self.checkpoints.newest()
+        if self.distribution.num_workers > 1:
+            self.checkpoints.wait()  # the others fetch it from the output
+        name = self.distribution.from_chief(name)
         self._saved = self.checkpoints.fetch(name) if name else None
         if self._saved is None:
             return Progress()

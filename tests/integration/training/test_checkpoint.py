@@ -162,14 +162,15 @@ def test_a_checkpoint_that_is_only_at_the_output_is_fetched(remains: str, tmp_pa
     assert Progress.load(local).total_steps == 2
 
 
-def test_what_is_newer_here_than_at_the_output_wins(tmp_path: Path) -> None:
+def test_what_is_newer_here_than_at_the_output_wins_and_is_copied(tmp_path: Path) -> None:
     with open_at(tmp_path) as checkpoints:
         for step in (1, 2):
             checkpoints.save(progress(step), None)
-    shutil.rmtree(tmp_path / "out" / "checkpoints" / "00000002-1-0")
+    copied = tmp_path / "out" / "checkpoints" / "00000002-1-0"
+    shutil.rmtree(copied)
     with open_at(tmp_path) as checkpoints:
-        newest = checkpoints.newest()
-    assert newest == "00000002-1-0"
+        assert checkpoints.newest() == "00000002-1-0"
+    assert (copied / MARKER).is_file()
 
 
 def test_while_the_output_is_away_training_goes_on_and_the_newest_is_copied_afterwards(tmp_path: Path) -> None:
