@@ -54,23 +54,26 @@ def train(
     data: Data = None,
     output: Output = None,
     overrides: Overrides = None,
-    grace: Annotated[float, typer.Option(metavar="SECONDS", help="From SIGTERM to the kill.")] = 25.0,
+    grace: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="From SIGTERM to the kill.", show_default="25; 115 on SageMaker"),
+    ] = None,
 ) -> None:
     """Pull, train, evaluate, export, prove, push. The same command again resumes, or shows the report."""
     from job.console import console
     from job.interruption import Stop
-    from job.platforms import recognise
     from job.quiet import import_tensorflow
 
+    platform = _platform()
     # Before TensorFlow is imported: as PID 1 an unhandled SIGTERM would be ignored.
-    stop = Stop(grace_s=grace, leave=_leave)
+    stop = Stop(grace_s=platform.grace_s if grace is None else grace, leave=_leave)
     stop.install()
-    settings = _config(config, data, output, overrides)
+    settings = _config(config, data, output, [*platform.overrides, *(overrides or ())])
     import_tensorflow()
     from job.run import run
 
     out = console()
-    report = run(settings, recognise(os.environ), out, stop)
+    report = run(settings, platform, out, stop)
     stop.finish()
     out.info(_summary(report))
 
@@ -100,16 +103,16 @@ def check(
     from job.checking import check as run_check
     from job.console import console
     from job.interruption import Stop
-    from job.platforms import recognise
 
-    settings = _config(config, data, output, overrides)
+    platform = _platform()
+    settings = _config(config, data, output, [*platform.overrides, *(overrides or ())])
     if not no_data:
         from job.quiet import import_tensorflow
 
         import_tensorflow()
     stop = Stop()
     stop.install()
-    run_check(settings, recognise(os.environ), console(), stop, with_data=not no_data)
+    run_check(settings, platform, console(), stop, with_data=not no_data)
 
 
 @app.command(
@@ -201,6 +204,16 @@ def _version(
     if version:
         print(__version__)
         raise typer.Exit
+
+
+def _platform() -> Any:
+    """Returns the platform; where it names the machines in words of its own, TensorFlow's TF_CONFIG says so too."""
+    from job.platforms import recognise
+
+    platform = recognise(os.environ)
+    if platform.tf_config is not None:
+        os.environ["TF_CONFIG"] = platform.tf_config
+    return platform
 
 
 def _config(path: Path | None, data: str | None, output: str | None, overrides: list[str] | None) -> Any:

@@ -12,7 +12,7 @@ from job.config import Config
 from job.console import Console
 from job.interruption import Stop
 from job.platforms import Platform
-from job.stages import deliver, ending, export, measure, prepare, train
+from job.stages import deliver, ending, export, handover, measure, prepare, train
 from job.versions import versions
 from job.workspace import Workspace
 
@@ -30,6 +30,7 @@ def run(config: Config, platform: Platform, console: Console, stop: Stop) -> dic
     report = workspace.finished_report()
     if report is None:
         report = _lead(workspace) if workspace.cluster.is_chief else _follow(workspace)
+    handover.model(workspace)
     deliver.check_required(workspace, report)
     return report
 
@@ -38,7 +39,7 @@ def _lead(workspace: Workspace) -> dict[str, Any]:
     """The whole story: what the chief of several machines does, and a machine by itself."""
     with deliver.lease(workspace), ending.told(workspace):
         workspace.begin(versions())
-        with deliver.logs(workspace):
+        with deliver.logs(workspace), handover.logs(workspace):
             dataset = prepare.dataset(workspace)
             trainer = train.trainer(workspace, dataset)
             candidates = trainer.run()

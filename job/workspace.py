@@ -188,14 +188,19 @@ def filled_in(config: Config, platform: Platform) -> Config:
     output = config.output or platform.output_uri
     for what, key, uri in (("data", "data.uri", data_uri), ("output", "output", output)):
         if not uri:
+            why = f" {platform.reasons[what]}" if what in platform.reasons else ""
             raise UsageError(
-                f"The job does not know its {what}: {key} is not set and the platform ({platform.name}) names none.",
+                f"The job does not know its {what}: {key} is not set and the platform ({platform.name}) names none."
+                f"{why}",
                 next_step=f"Give --{what} URI, or set {key} in the config: a path, gs://, s3:// or az://.",
             )
     assert data_uri is not None
     assert output is not None
-    data = config.data.model_copy(update={"uri": absolute(data_uri)})
-    return config.model_copy(update={"data": data, "output": absolute(output)})
+    layout = config.data.layout
+    if config.data.uri is None and layout == "auto":
+        layout = platform.data_layout
+    data = config.data.model_copy(update={"uri": absolute(platform.without_mount(data_uri)), "layout": layout})
+    return config.model_copy(update={"data": data, "output": absolute(platform.without_mount(output))})
 
 
 def absolute(uri: str) -> str:

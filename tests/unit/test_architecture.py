@@ -72,7 +72,7 @@ TF_FREE = (
     "masking.py",
     "model/__init__.py",
     "model/backbones.py",
-    "platforms.py",
+    "platforms/*.py",
     "quiet.py",
     "rundir.py",
     "status.py",

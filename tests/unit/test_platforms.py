@@ -1,4 +1,4 @@
-"""What the place where the job runs tells it."""
+"""What the place where the job runs tells it, where it says little, and what the job tells it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from job.platforms import recognise, say_why
 
 def test_a_laptop_says_nothing(tmp_path: Path) -> None:
     found = recognise({}, sagemaker_root=tmp_path)
-    assert (found.name, found.data_uri, found.output_uri) == ("laptop", None, None)
+    assert (found.name, found.data_uri, found.output_uri, found.grace_s) == ("laptop", None, None, 25.0)
 
 
 def test_kubernetes_is_known_by_its_service(tmp_path: Path) -> None:
-    assert recognise({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, sagemaker_root=tmp_path).name == "kubernetes"
+    found = recognise({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, sagemaker_root=tmp_path)
+    assert (found.name, found.grace_s, found.tf_config) == ("kubernetes", 25.0, None)
 
 
 def test_the_reason_goes_where_a_platform_shows_it(tmp_path: Path) -> None:
@@ -33,29 +34,3 @@ def test_a_place_that_cannot_be_written_to_changes_nothing(tmp_path: Path) -> No
     failure.mkdir(parents=True)
     say_why("a bucket is not there", root=tmp_path)
     assert failure.is_dir()
-
-
-def test_vertex_names_data_and_the_folder_above_the_model(tmp_path: Path) -> None:
-    environ = {
-        "CLOUD_ML_JOB_ID": "7",
-        "AIP_MODEL_DIR": "gs://bucket/run/model/",
-        "AIP_TRAINING_DATA_URI": "gs://bucket/data/training-*",
-    }
-    found = recognise(environ, sagemaker_root=tmp_path)
-    assert (found.name, found.output_uri) == ("vertex", "gs://bucket/run")
-    assert found.data_uri == "gs://bucket/data/training-*"
-
-
-def test_sagemaker_is_known_by_its_files(tmp_path: Path) -> None:
-    (tmp_path / "input" / "config").mkdir(parents=True)
-    (tmp_path / "input" / "data" / "training").mkdir(parents=True)
-    found = recognise({}, sagemaker_root=tmp_path)
-    assert found.name == "sagemaker"
-    assert found.data_uri == str(tmp_path / "input" / "data" / "training")
-    assert found.output_uri == str(tmp_path / "model")
-
-
-def test_azure_ml_names_are_taken_in_either_case(tmp_path: Path) -> None:
-    environ = {"AZUREML_RUN_ID": "r", "AZURE_ML_INPUT_data": "/mnt/in", "AZURE_ML_OUTPUT_OUTPUT": "/mnt/out"}
-    found = recognise(environ, sagemaker_root=tmp_path)
-    assert (found.name, found.data_uri, found.output_uri) == ("azureml", "/mnt/in", "/mnt/out")

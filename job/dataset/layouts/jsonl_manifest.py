@@ -3,12 +3,17 @@
     {"imageGcsUri": "gs://bucket/1.jpg", "classificationAnnotation": {"displayName": "cat"},
      "dataItemResourceLabels": {"aiplatform.googleapis.com/ml_use": "training"}}
 
-Source: https://cloud.google.com/vertex-ai/docs/image-data/classification/prepare-data
+A dataset that Vertex AI manages comes as shards, `training-*`, `validation-*` and `test-*` in one folder: together they
+are the dataset, and a shard's name gives the split of its lines.
+
+Sources: https://cloud.google.com/vertex-ai/docs/image-data/classification/prepare-data,
+https://cloud.google.com/vertex-ai/docs/training/using-managed-datasets
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,21 +24,38 @@ from job.errors import DatasetError
 
 ML_USE: Final = "aiplatform.googleapis.com/ml_use"
 _EXTENSIONS: Final = frozenset({".jsonl", ".ndjson"})
+_SHARD: Final = re.compile(r"(?P<split>training|validation|test)-.*")
 _FORM: Final = '{"imageGcsUri": "…", "classificationAnnotation": {"displayName": "…"}}'
 
 
 def recognise(root: Path) -> bool:
     """Says whether `root` is or holds a .jsonl file."""
-    return bool(manifest.files(root, _EXTENSIONS))
+    return bool(_files(root))
 
 
 def read(root: Path) -> list[Example]:
     """Returns an example a line, in the order of the file; `imageGcsUri` may also be relative to the file.
 
     Raises:
-        DatasetError: When there is not exactly one file, or a line is not of the form above. Names the line.
+        DatasetError: When there is neither one file nor Vertex AI's shards, or a line is not of the form above. Names
+            the line.
     """
-    return manifest.examples(_lines(manifest.only(root, manifest.files(root, _EXTENSIONS), layout="jsonl")))
+    found = _files(root)
+    if len(found) > 1 and all(map(_split, found)):
+        return manifest.examples(line._replace(split=_split(path)) for path in found for line in _lines(path))
+    return manifest.examples(_lines(manifest.only(root, found, layout="jsonl")))
+
+
+def _files(root: Path) -> list[Path]:
+    """Returns the manifest or the shards; these may have no extension."""
+    found = manifest.files(root, _EXTENSIONS)
+    return found or [path for path in manifest.files(root, frozenset({""})) if _split(path)]
+
+
+def _split(path: Path) -> str:
+    """Returns the split that a shard's name gives, "" where it is no shard."""
+    found = _SHARD.fullmatch(path.name)
+    return found["split"] if found else ""
 
 
 def _lines(path: Path) -> Iterator[manifest.Line]:

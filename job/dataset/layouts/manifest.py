@@ -90,16 +90,20 @@ def examples(lines: Iterable[Line]) -> list[Example]:
     """
     found: dict[str, Example] = {}
     numbers = array("q")
+    files: list[tuple[int, str]] = []  # the first example of each file
     for line in lines:
+        if not files or files[-1][1] != line.file:
+            files.append((len(numbers), line.file))
         example = _example(line)
         earlier = found.setdefault(example.uri, example)
         if earlier is example:
             numbers.append(line.number)
         elif earlier != example:
-            number = numbers[list(found).index(example.uri)]
+            index = list(found).index(example.uri)
+            file = next(name for first, name in reversed(files) if first <= index)
             raise DatasetError(
                 f"{line.where} lists {line.image!r} as {line.label!r} {line.split}".rstrip()
-                + f", but {place(line.file, number)} as {earlier.label!r} {earlier.split or ''}".rstrip()
+                + f", but {place(file, numbers[index])} as {earlier.label!r} {earlier.split or ''}".rstrip()
                 + ". An image has one label and one split.",
                 next_step="Keep one of the two lines.",
             )
