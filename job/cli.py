@@ -60,6 +60,7 @@ def train(
     ] = None,
 ) -> None:
     """Pull, train, evaluate, export, prove, push. The same command again resumes, or shows the report."""
+    from job.cluster import indexed
     from job.console import console
     from job.interruption import Stop
     from job.quiet import import_tensorflow
@@ -69,6 +70,7 @@ def train(
     stop = Stop(grace_s=platform.grace_s if grace is None else grace, leave=_leave)
     stop.install()
     settings = _config(config, data, output, [*platform.overrides, *(overrides or ())])
+    indexed.export(os.environ)
     import_tensorflow()
     from job.run import run
 

@@ -30,7 +30,7 @@ from job.status import Status
 from job.storage import Store, at, local_path, transfer
 from job.timings import Timings
 
-_FREE_TO_CHANGE = ("work_dir", "output", "checkpoint.", "telemetry.", "require.")
+_FREE_TO_CHANGE = ("work_dir", "output", "checkpoint.", "telemetry.", "require.", "train.start_timeout_s")
 """Settings that change nothing about the result, so that a run may go on under others."""
 
 

@@ -141,6 +141,8 @@ class TrainConfig(Section):
     """Micro-batches a step, when the global batch does not fit."""
     strategy: Literal["auto", "single", "mirrored", "multi_worker"] = "auto"
     """auto: multi_worker where TF_CONFIG is set, mirrored with several GPUs, otherwise single."""
+    start_timeout_s: Positive = 1800.0
+    """Seconds that several machines wait for each other before they train (then exit 75)."""
     replicas: Annotated[int, Field(ge=1, le=64)] | None = None
     """With mirrored: this many virtual CPU devices, for trying it out. null: all GPUs."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -7,6 +7,7 @@ import hashlib
 import keras
 
 from job import config as configs
+from job.cluster import rendezvous
 from job.dataset.example import Split
 from job.dataset.prepare import Dataset
 from job.errors import ConfigError
@@ -30,6 +31,8 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
     """Returns everything that training needs, built and shown; nothing is trained yet."""
     config, console = workspace.config, workspace.console
     keras.utils.set_random_seed(config.train.seed)
+    if workspace.cluster.num_workers > 1:
+        _meet(workspace)
     distribution = distributions.make(config.train, workspace.cluster)
     if distribution.num_workers > 1:
         workspace.stop.install()
@@ -92,6 +95,23 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
         console.info(f"  {line}")
     telemetry.text("recipe", "\n".join(f"* {line}" for line in lines))
     return study
+
+
+def _meet(workspace: Workspace) -> None:
+    """Waits for the other machines.
+
+    Here, after the data is prepared, so that a machine that was lost while it prepared is waited for as well.
+    """
+    stop, stage = workspace.stop, "waiting for the other workers"
+
+    def pause(seconds: float) -> None:
+        stop.wait(seconds)
+        stop.check(stage)
+
+    with workspace.timings.stage("meet"):
+        rendezvous.meet(
+            workspace.cluster, workspace.config.train.start_timeout_s, pause=pause, say=workspace.console.info
+        )
 
 
 def _check_shares(recipe: Recipe, num_replicas: int) -> None:

@@ -42,7 +42,7 @@ TF_FREE = (
     "__init__.py",
     "__main__.py",
     "cli.py",
-    "cluster.py",
+    "cluster/*.py",
     "config/*.py",
     "console.py",
     "dataset/__init__.py",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from job.errors import ConfigError
@@ -21,10 +21,12 @@ class Cluster:
     Attributes:
         num_workers: The chief included.
         worker: This machine's number, 0 for the chief.
+        addresses: `host:port` of each, the chief's first; empty for one machine.
     """
 
     num_workers: int = 1
     worker: int = 0
+    addresses: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def is_chief(self) -> bool:
@@ -58,16 +60,17 @@ def _parsed(text: str) -> Cluster:
         addresses = found.get("cluster", {})
         if not all(isinstance(each, list) for each in addresses.values()):
             raise TypeError
-        chiefs, workers = len(addresses.get("chief", [])), len(addresses.get("worker", []))
-        if chiefs + workers < 2:
+        chiefs = addresses.get("chief", [])
+        workers = [*chiefs, *addresses.get("worker", [])]
+        if len(workers) < 2:
             return ALONE
         task = found["task"]
-        worker = int(task["index"]) + (chiefs if task["type"] == "worker" else 0)
-        if task["type"] not in ("chief", "worker") or not 0 <= worker < chiefs + workers:
+        worker = int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
+        if task["type"] not in ("chief", "worker") or not 0 <= worker < len(workers):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"TF_CONFIG is not the JSON that TensorFlow expects: {text!r}.",
             next_step='Set it to {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.',
         ) from error
-    return Cluster(chiefs + workers, worker)
+    return Cluster(len(workers), worker, tuple(workers))

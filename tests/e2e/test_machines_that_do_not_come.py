@@ -1,0 +1,42 @@
+"""A pod of an Indexed Job makes TF_CONFIG from its variables, and says which of the others did not come."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.e2e.tiny import REPOSITORY, Done, command, environment, train_arguments
+
+POD = {
+    "FINETUNE_WORKERS": "2",
+    "FINETUNE_JOB": "flowers",
+    "FINETUNE_SERVICE": "flowers.example.invalid",
+}
+
+
+def train(squares: Path, tmp_path: Path, *settings: str, **variables: str) -> Done:
+    arguments = train_arguments(str(squares), str(tmp_path / "run"), tmp_path / "work", *settings)
+    done = subprocess.run(
+        command(*arguments),
+        cwd=REPOSITORY,
+        env=environment(**POD, **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, [], done.stderr)
+
+
+def test_a_job_whose_other_pod_does_not_come_ends_with_75_and_names_it(squares: Path, tmp_path: Path) -> None:
+    done = train(squares, tmp_path, "train.start_timeout_s=0.5", JOB_COMPLETION_INDEX="1")
+    assert done.code == 75, done.stderr[-2000:]
+    assert "did not come within 0.5 s" in done.error["message"]
+    assert "worker 0 (flowers-0.flowers.example.invalid:2222)" in done.error["message"]
+    # The chief alone writes.
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pod_without_an_index_is_a_wrong_setting(squares: Path, tmp_path: Path) -> None:
+    done = train(squares, tmp_path, JOB_COMPLETION_INDEX="")
+    assert done.code == 78
+    assert "JOB_COMPLETION_INDEX is ''" in done.error["message"]
