@@ -12,6 +12,7 @@ import typer
 
 from job import __version__, masking
 from job.errors import AccessError, JobError
+from job.render.commands import render_app
 
 app = typer.Typer(
     name="finetune",
@@ -197,6 +198,9 @@ def demo(
     from job.demo.run import run
 
     run(folder, stop)
+
+
+app.add_typer(render_app, name="render")
 
 
 @app.callback(invoke_without_command=True)

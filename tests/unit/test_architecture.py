@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("demo",),
+    ("demo", "render"),
     ("checking", "run", "serving"),
     ("stages",),
     ("dataset", "evaluation", "export", "model", "training", "workspace"),
@@ -74,6 +74,7 @@ TF_FREE = (
     "model/backbones.py",
     "platforms/*.py",
     "quiet.py",
+    "render/*.py",
     "rundir.py",
     "status.py",
     "storage/*.py",

@@ -1,0 +1,1 @@
+"""Specifications for the places where the job runs, made from its config."""
