@@ -1,9 +1,11 @@
 # The job as a container: hash-locked wheels on a slim Python, no shell needed, nothing written outside /tmp.
 #
+#   scripts/build-image                                           with docker, podman or buildah
 #   docker build -t finetune-job .                                CUDA libraries inside
 #   docker build --build-arg VARIANT=cpu -t finetune-job:cpu .
 #   docker build --target sagemaker -t finetune-job:sagemaker .
 #
+# /opt/app/sbom.cdx.json in the image lists everything that is in it.
 # Heredocs, COPY --link and ADD --checksum are left out: buildah 1.28 (Debian 12) refuses them.
 
 # Pin it by digest where builds must repeat bit for bit.
@@ -37,6 +39,8 @@ COPY job ./job
 RUN /opt/build/bin/hatchling build -t wheel -d /build/dist \
     && /opt/build/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --no-index --compile-bytecode \
         --target /opt/app /build/dist/*.whl
+COPY scripts/sbom.py ./
+RUN /opt/venv/bin/python sbom.py >/opt/app/sbom.cdx.json
 
 # --- what the variants differ in
 FROM ${BASE_IMAGE} AS variant-cpu
