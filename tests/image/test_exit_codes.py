@@ -37,8 +37,11 @@ def test_a_dataset_of_one_class(podman: Podman, image: str, parts: Path, tmp_pat
 
 
 @pytest.mark.parametrize("data", ["gs://nowhere/parts", "/nowhere"])
-def test_data_that_is_not_there(podman: Podman, image: str, connected: tuple[str, ...], data: str) -> None:
-    done = podman.run(image, "train", "--data", data, "--output", "gs://runs/missing", *settings(), flags=connected)
+def test_data_that_is_not_there(
+    data: str, podman: Podman, image: str, connected: tuple[str, ...], tmp_path: Path
+) -> None:
+    output = f"gs://runs/{tmp_path.name}"
+    done = podman.run(image, "train", "--data", data, "--output", output, *settings(), flags=connected)
     assert (done.code, done.error["exit_code"]) == (66, 66), done.stderr
     assert data in done.error["message"]
 

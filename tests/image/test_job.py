@@ -93,7 +93,7 @@ def test_ended_by_a_signal_it_goes_on_on_another_machine_to_the_same_result(
     assert ended.code == code, ended.stderr
     names = {info.name for info in runs.list()}
     assert f"{run}/report.json" not in names
-    # Who was asked to stop gives the output back; who was killed is waited for until its lease expires.
+    # Who was asked to stop gives the output back; who was killed leaves the lease behind, to be taken over.
     assert (f"{run}/lease.json" in names) == (signal == "KILL")
     # Another machine: nothing is left but what the bucket holds.
     second = (*connected, mounted(tmp_path / "second", "/scratch"))
