@@ -53,7 +53,7 @@ def read(environ: Mapping[str, str], root: Path, sign: str) -> Platform:
     Raises:
         ConfigError: When one of its files is not what it writes.
     """
-    found_in, reasons = {"platform": sign}, {}
+    found_in, reasons = {"platform": sign}, dict[str, str]()
     values, source = _json("hyperparameters", "SM_HPS", environ, root)
     overrides = tuple(_override(name, value) for name, value in values.items() if not _is_sagemakers(name))
     if overrides:
