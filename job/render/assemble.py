@@ -16,7 +16,7 @@ Manifest = dict[str, Any]
 
 TEMPLATES = Path(__file__).parent / "k8s"
 
-_KEYS = {"containers": "name", "volumes": "name", "env": "name", "volumeMounts": "mountPath", "ports": "containerPort"}
+_KEYS = {"containers": "name", "volumes": "name", "env": "name", "volumeMounts": "mountPath"}
 """What identifies the items of a list that is merged; other lists are replaced.
 
 Source: the x-kubernetes-patch-merge-key of each field in Kubernetes' OpenAPI description.

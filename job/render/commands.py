@@ -29,6 +29,9 @@ def kubernetes(
     nodes: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Machines that train together.")] = 1,
     spot: Annotated[bool, typer.Option("--spot", help="On machines that can be taken away.")] = False,
     cloud: Annotated[str, typer.Option(metavar="gke|eks|aks", help="Whose spot machines.")] = "gke",
+    node_selector: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label a node must have; may be repeated.")
+    ] = None,
     queue: Annotated[str | None, typer.Option(metavar="NAME", help="A queue of Kueue.", show_default=False)] = None,
     claim: Annotated[
         str | None, typer.Option(metavar="NAME", help="A PersistentVolumeClaim for /scratch.", show_default=False)
@@ -62,6 +65,7 @@ def kubernetes(
         nodes=nodes,
         spot=spot,
         cloud=cloud,  # type: ignore[arg-type]  # checked above; Typer knows no Literal in its older versions
+        node_labels=tuple(node_selector or ()),
         queue=queue,
         claim=claim,
         bucket=bucket,

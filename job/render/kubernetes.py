@@ -39,6 +39,7 @@ class Options:
         claim: A PersistentVolumeClaim to keep /scratch on.
         bucket: A Google Cloud Storage bucket to mount, read-only, at /bucket.
         google_account: E-mail address of the Google service account to act as.
+        node_labels: KEY=VALUE each, which a node must have; the kind of GPU, for example.
         jobset: Whether several machines are a JobSet, which restarts all of them when one is lost.
         name: Of the Job and what belongs to it; None: made from the run's output.
     """
@@ -52,6 +53,7 @@ class Options:
     claim: str | None = None
     bucket: str | None = None
     google_account: str | None = None
+    node_labels: tuple[str, ...] = ()
     jobset: bool = False
     namespace: str | None = None
     name: str | None = None
@@ -65,6 +67,7 @@ def render(config: Config, options: Options) -> str:
         UsageError: When options contradict each other or a name is none.
     """
     _check(options)
+    _check_strategy(config, options)
     longest = MAX_NAME - len(_suffix(options))
     name = options.name or run_name(config, longest=longest)
     _check_names(options, name, longest)
@@ -121,6 +124,21 @@ def _check(options: Options) -> None:
             f"--image is {options.image!r}, which has neither a tag nor a digest: a job that starts again could be "
             "another one.",
             next_step="Name a version: REGISTRY/finetune-job:0.1.0, or @sha256:....",
+        )
+    for label in options.node_labels:
+        if not re.fullmatch(r"[\w./-]+=[\w.-]*", label):
+            raise UsageError(
+                f"--node-selector is {label!r}, but takes KEY=VALUE.",
+                next_step="Write, for example, --node-selector cloud.google.com/gke-accelerator=nvidia-l4.",
+            )
+
+
+def _check_strategy(config: Config, options: Options) -> None:
+    strategy, is_many = config.train.strategy, options.nodes > 1
+    if strategy != "auto" and (strategy == "multi_worker") != is_many:
+        raise ConfigError(
+            f"train.strategy is {strategy}, and --nodes is {options.nodes}.",
+            next_step="Leave train.strategy out: by itself it is what the machines ask for.",
         )
 
 
@@ -217,6 +235,8 @@ def _fill_job(job: Manifest, name: str, options: Options) -> None:
         variables = {variable["name"]: variable for variable in container["env"]}
         variables["FINETUNE_WORKERS"]["value"] = str(options.nodes)
         variables["FINETUNE_SERVICE"]["value"] = name
+    if options.node_labels:
+        pod["nodeSelector"] = {**pod.get("nodeSelector", {}), **dict(each.split("=") for each in options.node_labels)}
     if options.queue:
         job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = options.queue
     if options.claim:

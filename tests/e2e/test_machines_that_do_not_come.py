@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -40,3 +42,26 @@ def test_a_pod_without_an_index_is_a_wrong_setting(squares: Path, tmp_path: Path
     done = train(squares, tmp_path, JOB_COMPLETION_INDEX="")
     assert done.code == 78
     assert "JOB_COMPLETION_INDEX is ''" in done.error["message"]
+
+
+def test_a_chief_that_waits_is_stopped_and_gives_its_lease_back(squares: Path, tmp_path: Path) -> None:
+    cluster = {"worker": ["127.0.0.1:0", "127.0.0.1:1"]}  # any port will do, for nobody calls
+    process = subprocess.Popen(
+        command(*train_arguments(str(squares), str(tmp_path / "run"), tmp_path / "work")),
+        cwd=REPOSITORY,
+        env=environment(TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}})),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        waits = any("Waiting for worker 1 (127.0.0.1:1)" in line for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=200)
+    finally:
+        process.kill()
+        process.wait()
+    assert waits, errors
+    assert process.returncode == 143, errors
+    assert not (tmp_path / "run" / "lease.json").exists()

@@ -157,6 +157,13 @@ def test_what_a_pod_does_not_have_is_refused(values: dict[str, object], key: str
     assert caught.value.next_step
 
 
+@pytest.mark.parametrize(("strategy", "nodes"), [("single", 2), ("mirrored", 2), ("multi_worker", 1)])
+def test_a_strategy_for_other_machines_is_refused(strategy: str, nodes: int) -> None:
+    with pytest.raises(ConfigError, match=f"train.strategy is {strategy}, and --nodes is {nodes}"):
+        rendered(replace(PLAIN, nodes=nodes), **{"train.strategy": strategy})
+    assert faults(rendered(replace(PLAIN, nodes=3 - nodes), **{"train.strategy": strategy})) == []
+
+
 def test_a_secret_does_not_get_into_a_config_map() -> None:
     with pytest.raises(ConfigError, match="holds a secret"):
         rendered(PLAIN, **{"model.weights": "https://host/w.h5?X-Amz-Signature=0123456789abcdef0123456789abcdef"})
@@ -176,6 +183,7 @@ def test_a_secret_does_not_get_into_a_config_map() -> None:
         ({"queue": "a_b"}, "--queue"),
         ({"namespace": "a.b"}, "--namespace"),
         ({"claim": "-c"}, "--claim"),
+        ({"node_labels": ("gke-accelerator",)}, "--node-selector"),
     ],
 )
 def test_options_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
