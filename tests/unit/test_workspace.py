@@ -44,7 +44,8 @@ def test_another_config_on_the_same_output_is_refused_with_the_difference(tmp_pa
 
 def test_what_changes_no_result_may_change(tmp_path: Path) -> None:
     _open(tmp_path).begin({"finetune-job": "0"})
-    changed = _open(tmp_path, "checkpoint.every_s=5", "telemetry.every_steps=1", "require.accuracy=0.5")
+    freed = ("checkpoint.every_s=5", "telemetry.every_steps=1", "require.accuracy=0.5", "train.start_timeout_s=9")
+    changed = _open(tmp_path, *freed)
     assert changed.finished_report() is None
 
 
