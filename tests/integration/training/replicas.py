@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from job import config
+from job import cluster, config
 from job.dataset.feed import Feed
 from job.training import distribution, optimizer, recipe
 from job.training.recipe import Phase
@@ -29,7 +29,8 @@ def main() -> None:
     overrides = [f"train.strategy={settings.get('strategy', 'single')}"]
     if settings["replicas"] > 1:
         overrides = ["train.strategy=mirrored", f"train.replicas={settings['replicas']}"]
-    placed = distribution.make(config.load(None, ["train.deterministic=true", *overrides]).train)
+    train = config.load(None, ["train.deterministic=true", *overrides]).train
+    placed = distribution.make(train, cluster.of(train.strategy, os.environ))
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     features = rng.normal(size=(37, 6)).astype(np.float32)
