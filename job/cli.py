@@ -200,6 +200,33 @@ def demo(
     run(folder, stop)
 
 
+@app.command(epilog=_examples("finetune platform", "finetune platform --json"))
+def platform(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
+) -> None:
+    """Say which platform this is, what shows it, and what a run would take from it."""
+    from job import platform_report
+
+    found = _platform()
+    print((platform_report.as_json if as_json else platform_report.as_text)(found, os.environ))
+
+
+@app.command(epilog=_examples("finetune tensorboard ./runs/1", "finetune tensorboard gs://bucket/runs --port 6007"))
+def tensorboard(
+    run: Annotated[str, typer.Argument(metavar="RUN_URI", help="A run's folder, or a folder of runs.")],
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="first free from 6006")
+    ] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in; there is no password.")] = "localhost",
+    every: Annotated[float, typer.Option(min=1.0, metavar="SECONDS", help="Between looks for what is new.")] = 10.0,
+) -> None:
+    """Show the curves of runs, on disk or in a bucket, while they grow; Ctrl-C ends it."""
+    from job.console import console
+    from job.watching import watch
+
+    watch(run, console(), host=host, port=port, every_s=every)
+
+
 app.add_typer(render_app, name="render")
 
 

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("demo", "render"),
-    ("checking", "run", "serving"),
+    ("checking", "platform_report", "run", "serving", "watching"),
     ("stages",),
     ("dataset", "evaluation", "export", "model", "training", "workspace"),
     ("fence", "lease", "status"),
@@ -72,6 +72,7 @@ TF_FREE = (
     "masking.py",
     "model/__init__.py",
     "model/backbones.py",
+    "platform_report.py",
     "platforms/*.py",
     "quiet.py",
     "render/*.py",
@@ -82,6 +83,7 @@ TF_FREE = (
     "training/__init__.py",
     "training/recipe.py",
     "versions.py",
+    "watching.py",
     "workspace.py",
 )
 """Modules that `--help`, `check` or a storage test load: they answer before TensorFlow could be imported."""

@@ -14,7 +14,7 @@ from job import __version__
 from job.model.backbones import BACKBONES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMANDS = ("train", "check", "predict", "evaluate", "config", "demo")
+COMMANDS = ("train", "check", "predict", "evaluate", "config", "demo", "platform", "tensorboard")
 HEAVY = ("tensorflow", "keras", "numpy", "google.cloud", "obstore", "h5py", "scipy")
 # What even `--help` may not load: it has to answer in under 0.3 s. (Typer itself loads pydantic for a command.)
 SLOW = (*HEAVY, "rich", "yaml", "PIL")
