@@ -3,7 +3,7 @@
 Logs in a bucket are copied to this machine and refreshed: TensorBoard's own bucket clients know no emulator, check
 nothing and ask for every file anew. Event files only grow, and TensorBoard holds them open: what is new is appended to
 the file that it reads, as a file put in its place would not be noticed.
-Source: tensorflow/tensorboard #158, #1225, and the measurements behind docs/tensorboard.md.
+Source: tensorflow/tensorboard #158, #1225.
 """
 
 from __future__ import annotations

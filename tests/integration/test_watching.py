@@ -21,6 +21,7 @@ from job.storage import at
 from job.watching import Copy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+MAX_REQUESTS = 30_000
 
 
 class Writer:
@@ -75,9 +76,10 @@ def tensorboard() -> Iterator[Callable[[str], tuple[subprocess.Popen[str], str]]
 
 def _until(ask: Callable[[], Any], is_there: Callable[[Any], bool]) -> Any:
     """Returns the first answer that is right; a request takes its time, so nothing sleeps."""
-    while not is_there(answer := ask()):
-        pass
-    return answer
+    for _ in range(MAX_REQUESTS):
+        if is_there(answer := ask()):
+            return answer
+    raise AssertionError(f"after {MAX_REQUESTS} requests the answer is still {answer}")
 
 
 def test_tensorboard_shows_a_run_while_it_grows_and_ends_with_0(
