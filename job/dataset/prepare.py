@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from job.dataset.layouts import Reader
 from job.dataset.layouts.vocabulary import alike_labels
 from job.dataset.pack import DecodedPixels, PackedPixels, PackWriter, Pixels, allocate, pack_bytes
 from job.dataset.summary import Summary, summarise
+from job.masking import masked
 
 OnProgress = Callable[[str, int, int], None]
 """(what is done: "unpack" or "survey", done, total): bytes and images."""
@@ -60,8 +61,8 @@ class Dataset:
         return np.array([row.index for row in self.rows if row.split is split and row.verdict is Verdict.OK], np.int64)
 
     def write_csv(self, path: Path) -> None:
-        """Writes `dataset.csv`, one line an image."""
-        table.write(path, self.rows)
+        """Writes `dataset.csv`, one line an image; a manifest may name images by URIs that hold secrets."""
+        table.write(path, map(_masked, self.rows))
 
     def encoded(self, index: int) -> bytes:
         """Returns the original file of a row, for the export's proof."""
@@ -203,3 +204,10 @@ class _Kept:
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _masked(row: Row) -> Row:
+    # A secret in a URI is in its query or before an "@"; a look for these is all that a million plain names cost.
+    if not any(sign in text for text in (row.uri, row.reason, row.notes) for sign in "?@"):
+        return row
+    return replace(row, uri=masked(row.uri), reason=masked(row.reason), notes=masked(row.notes))

@@ -24,6 +24,7 @@ from job.evaluation.calibration import log_probabilities
 from job.evaluation.winner import Choice
 from job.export import proof, saved_model
 from job.export.saved_model import Geometry
+from job.masking import masked
 from job.storage import transfer
 from job.training.study import Study
 from job.versions import versions
@@ -64,7 +65,7 @@ def prove(workspace: Workspace, dataset: Dataset, trainer: Study, exported: Path
             logits = trainer.logits(golden)
             found = proof.prove(
                 exported,
-                examples=[(dataset.rows[int(index)].uri, dataset.encoded(int(index))) for index in golden],
+                examples=[(masked(dataset.rows[int(index)].uri), dataset.encoded(int(index))) for index in golden],
                 expected_scores=np.exp(log_probabilities(logits / choice.temperature)),
                 pixels=np.asarray(trainer.views.plain(dataset.pixels.gather(golden))).astype(np.uint8),
                 tolerance=proof.tolerance_for(trainer.compute_dtype, on_gpu=trainer.distribution.has_gpu),

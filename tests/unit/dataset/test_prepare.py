@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_rows_classes_labels_pixels_and_splits_fit_together(data: Path, tmp_path
     assert all(found.dtype == np.int64 for found in indices)
     assert len(dataset.pixels) == 13
     assert dataset.encoded(0) == (data / dataset.rows[0].uri).read_bytes()
+
+
+def test_the_published_table_holds_no_secret_of_a_uri(data: Path, tmp_path: Path) -> None:
+    dataset = prepared(data, tmp_path / "w")
+    signed = "gs://bucket/cat.png?X-Goog-Signature=5ec2e7&X-Goog-Date=1"
+    rows = [replace(dataset.rows[0], uri=signed, notes=f"duplicate of {signed}"), *dataset.rows[1:]]
+    replace(dataset, rows=rows).write_csv(tmp_path / "dataset.csv")
+    published = table.read(tmp_path / "dataset.csv")
+    assert published[0].uri == "gs://bucket/cat.png?***"
+    assert published[0].notes == "duplicate of gs://bucket/cat.png?***"
+    assert published[1:] == list(dataset.rows[1:])
 
 
 def test_a_pack_and_decoding_on_the_fly_give_the_same_pixels(data: Path, tmp_path: Path) -> None:
