@@ -132,9 +132,9 @@ def replacing(to: Path) -> Iterator[Path]:
 
 def take_name(temp: Path, to: Path) -> None:
     """Flushes a finished temporary file to the disk and gives it its final name."""
-    _flush(temp)
+    flush(temp)
     os.replace(temp, to)
-    _flush(to.parent)
+    flush(to.parent)
 
 
 def write_durably(to: Path, data: bytes) -> None:
@@ -189,7 +189,8 @@ def sweep(folder: Path) -> None:
         temp.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Puts a file or folder on the disk itself: a machine may lose power after a rename."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

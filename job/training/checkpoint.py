@@ -147,10 +147,10 @@ class Checkpoints:
                 sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
                 (temporary / MARKER).write_text(json.dumps({"files": sizes}))
                 for path in temporary.iterdir():
-                    _sync(path)
+                    disk.flush(path)
                 shutil.rmtree(folder, ignore_errors=True)
                 os.replace(temporary, folder)
-                _sync(self._folder)
+                disk.flush(self._folder)
         finally:
             # Half of a checkpoint on a full disk would only keep it full.
             shutil.rmtree(temporary, ignore_errors=True)
@@ -200,12 +200,3 @@ def _is_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (FileNotFoundError, ValueError):
         return False
-
-
-def _sync(path: Path) -> None:
-    """Puts a file or folder on the disk itself: a machine may lose power after the rename."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.e2e.tiny import REPOSITORY, Done, assert_same_result, command, environment, train_arguments
+from tests.ports import free_ports
 
 
 def start(index: int, ports: list[int], arguments: list[str]) -> subprocess.Popen[str]:
@@ -26,14 +25,6 @@ def start(index: int, ports: list[int], arguments: list[str]) -> subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def free_ports(num: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(num)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def finished(process: subprocess.Popen[str]) -> Done:

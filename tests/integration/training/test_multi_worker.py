@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.ports import free_ports
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 DEADLINE_S = 120
 SETTINGS = {"replicas": 1, "batch": 7}
-
-
-def free_ports(num: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(num)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def start(settings: dict[str, Any], environ: dict[str, str]) -> subprocess.Popen[str]:
