@@ -11,10 +11,10 @@ from tests.chaos import chaos
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/chaos",
-        description="A job is killed at random moments, behind a proxy that breaks its bucket, until it is done; its "
-        "result must be that of the job left alone.",
+        description="Jobs are killed at random moments, behind a proxy that breaks their bucket, until they are done; "
+        "the result of each must be that of the job left alone.",
     )
-    parser.add_argument("--kills", type=int, default=200, help="signals at most (200)")
+    parser.add_argument("--kills", type=int, default=200, help="signals (200)")
     parser.add_argument("--replicas", type=int, default=1, help="virtual devices (1)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the faults (0)")
     parser.add_argument("--minutes", type=float, default=45.0, help="after which no more signals are sent (45)")

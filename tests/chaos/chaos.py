@@ -42,6 +42,7 @@ MAX_LAST_TRIES = 10
 class Outcome:
     """What the chaos did, and what came of it."""
 
+    num_rounds: int = 0
     codes: Counter[int] = field(default_factory=Counter)
     counts: dict[str, Any] = field(default_factory=dict)
     steps_done: int = 0
@@ -59,6 +60,7 @@ class Outcome:
     def table(self) -> str:
         faults = self.counts["faults"]
         rows = {
+            "jobs seen to their end": self.num_rounds,
             "kill -9": self.num_kills,
             "SIGTERM (exit 143)": self.codes[143],
             "gave up for now (exit 75)": self.codes[75],
@@ -78,10 +80,10 @@ class Outcome:
 def run(
     *, kills: int, replicas: int, seed: int, max_s: float, say: Callable[[str], None] = lambda line: None
 ) -> Outcome:
-    """Runs the job until it is done, and compares it with one that nothing disturbed.
+    """Runs jobs to their end until all signals are sent, and compares each with one that nothing disturbed.
 
     Args:
-        kills: Signals sent at most; fewer where the job is done before, or `max_s` over.
+        kills: Signals sent; fewer where `max_s` is over before.
         replicas: Virtual devices.
         max_s: Seconds after which no more signals are sent.
         say: Told about each end.
@@ -102,28 +104,32 @@ def run(
         calm = _victim({"log": str(folder / "calm.jsonl")}, arguments("calm"), store.url)
         assert calm.returncode == 0, calm.stderr
         proxy.rules = [Rule.from_json(rule) for rule in FAULTS]
-        log = folder / "chaos.jsonl"
-        # A restart makes about six events (lease, status, logs) before it does something new.
-        longest = 8 + 2 * _num_events(folder / "calm.jsonl") // max(kills, 1)
-        code = -1
-        for number in range(1, kills + 1):
-            if code == 0 or time.monotonic() - started_s > max_s:
-                break
-            kind = signal.SIGTERM if number % SIGTERM_EVERY == 0 else signal.SIGKILL
-            plan = {"signal": kind, "after": rng.randint(1, longest), "log": str(log)}
-            code = _ended(outcome, _victim(plan, arguments("chaos"), proxy.url), log)
-            say(f"{number}: {kind.name} at event {plan['after']}, exit {code}")
-        for _ in range(MAX_LAST_TRIES):
-            if code == 0:
-                break
-            code = _ended(outcome, _victim({"log": str(log)}, arguments("chaos"), proxy.url), log)
-            say(f"left alone: exit {code}")
+        # A restart makes about six events (lease, status, logs) before it does something new; twenty kills see a job
+        # through all of its stages.
+        longest = 8 + _num_events(folder / "calm.jsonl") // 10
+        num_sent = 0
+        while not outcome.differences and (num_sent < kills or not outcome.num_rounds):
+            name, code = f"chaos-{outcome.num_rounds}", -1
+            log = folder / f"{name}.jsonl"
+            while code != 0 and num_sent < kills:
+                num_sent += 1
+                kind = signal.SIGTERM if num_sent % SIGTERM_EVERY == 0 else signal.SIGKILL
+                plan = {"signal": kind, "after": rng.randint(1, longest), "log": str(log)}
+                code = _ended(outcome, _victim(plan, arguments(name), proxy.url), log)
+                say(f"{name}, {num_sent}: {kind.name} at event {plan['after']}, exit {code}")
+                if time.monotonic() - started_s > max_s:
+                    kills = num_sent
+            for _ in range(MAX_LAST_TRIES):
+                if code == 0:
+                    break
+                code = _ended(outcome, _victim({"log": str(log)}, arguments(name), proxy.url), log)
+                say(f"{name}, left alone: exit {code}")
+            outcome.num_rounds += 1
+            if code:
+                outcome.differences.append(f"{name} never finished")
+            else:
+                _compare(outcome, folder, name, log)
         outcome.counts = proxy.counts()
-        proxy.rules = []
-        if code:
-            outcome.differences.append("never finished")
-        else:
-            _compare(outcome, folder, log)
     outcome.seconds = time.monotonic() - started_s
     return outcome
 
@@ -162,31 +168,32 @@ def _num_events(log: Path) -> int:
     return sum((event["kind"], event["name"]) != ("bar", "pull") for event in _events(log))
 
 
-def _compare(outcome: Outcome, folder: Path, log: Path) -> None:
+def _compare(outcome: Outcome, folder: Path, name: str, log: Path) -> None:
     import_tensorflow()
-    seen: set[tuple[str, tuple[int, ...]]] = set()
-    lost, ended_by = 0, ""
+    # How the attempt ended in which a step was computed last: that end is what cost it, however many came since.
+    attempts: dict[tuple[str, tuple[int, ...]], int] = {}
+    ends: list[str] = []
     for event in _events(log):
-        if event["kind"] == "step":
+        if event["kind"] == "end":
+            ends.append(event["name"])
+        elif event["kind"] == "step":
             step = (event["name"], tuple(event["images"]))
             outcome.steps_done += 1
-            lost += step in seen
-            seen.add(step)
-        elif event["kind"] == "end":
-            # What is computed again is charged to the end before.
-            if ended_by == "143":
-                outcome.steps_lost_to_sigterm += lost
-            else:
-                outcome.steps_lost += lost
-            lost, ended_by = 0, event["name"]
-    for name in ("calm", "chaos"):
-        transfer.pull(at(f"gs://bucket/{name}"), folder / "copy" / name)
-    calm, chaos = folder / "copy" / "calm", folder / "copy" / "chaos"
-    outcome.steps_undisturbed, outcome.steps_of_result = (_num_steps(each) for each in (calm, chaos))
+            if step in attempts and ends[attempts[step]] == "143":
+                outcome.steps_lost_to_sigterm += 1
+            elif step in attempts:
+                outcome.steps_lost += 1
+            attempts[step] = len(ends)
+    for each in ("calm", name):
+        transfer.pull(at(f"gs://bucket/{each}"), folder / "copy" / each)
+    calm, chaos = folder / "copy" / "calm", folder / "copy" / name
+    outcome.steps_undisturbed += _num_steps(calm)
+    outcome.steps_of_result += _num_steps(chaos)
     if weights(calm) != weights(chaos):
-        outcome.differences.append("weights")
+        outcome.differences.append(f"weights of {name}")
     reports = [json.loads((each / "report.json").read_text()) for each in (calm, chaos)]
-    outcome.differences += [part for part in ("winner", "test", "mistakes") if reports[0][part] != reports[1][part]]
+    parts = ("winner", "test", "mistakes")
+    outcome.differences += [f"{part} of {name}" for part in parts if reports[0][part] != reports[1][part]]
 
 
 def _num_steps(output: Path) -> int:
