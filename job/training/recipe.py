@@ -22,7 +22,7 @@ for SGD. Source: Krizhevsky 2014 (arXiv:1404.5997), Goyal et al. 2017 (arXiv:170
 MIN_WARMUP_STEPS = 10
 
 LEAST_PATIENCE = 0.5
-"""Of a budget. The first third of a long fine-tuning is no better than its start (docs/recipes.md)."""
+"""Of a budget. The first sixth of a long fine-tuning was no better than its start (docs/recipes.md)."""
 
 
 @dataclass(frozen=True, slots=True)
