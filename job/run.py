@@ -45,8 +45,7 @@ def _lead(workspace: Workspace) -> dict[str, Any]:
             candidates = trainer.run()
             choice = measure.winner(workspace, dataset, trainer, candidates)
             measured = measure.on_test_split(workspace, dataset, trainer, choice)
-            exported = export.model(workspace, dataset, trainer, choice)
-            proof = export.prove(workspace, dataset, trainer, exported, choice)
+            proof = export.proven(workspace, dataset, trainer, choice)
             report = deliver.report(workspace, dataset, trainer, choice, measured, proof)
         deliver.finish(workspace, report)
     return report

@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Proof:
         pixels_tolerance: Allowed.
         bytes_tolerance: Allowed.
         tensorflow_version: Of the fresh process.
-        seconds: Start and imports included.
+        seconds: From the question to the answer.
     """
 
     num_examples: int
@@ -71,7 +72,29 @@ def tolerance_for(compute_dtype: str, *, on_gpu: bool) -> float:
     return 2e-2 if on_gpu or compute_dtype == "float16" else 1e-4
 
 
+@contextmanager
+def fresh_process() -> Iterator[subprocess.Popen[str]]:
+    """Starts the process of a proof, which imports TensorFlow while the model is still being written.
+
+    It gets no GPU (this one holds its memory) and no TF_CONFIG (it is no worker), and is gone at the end.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-I", str(_SCRIPT_PATH), "-"],
+        env=_environment(os.environ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def prove(
+    process: subprocess.Popen[str],
     export_dir: Path,
     *,
     examples: Sequence[tuple[str, bytes]],
@@ -84,9 +107,8 @@ def prove(
 ) -> Proof:
     """Writes the golden examples into `export_dir` and has a fresh process compare; repeating it is safe.
 
-    The process gets no GPU (this one holds its memory) and no TF_CONFIG (it is no worker).
-
     Args:
+        process: Of `fresh_process`, not used before.
         export_dir: A SavedModel of `saved_model.write`.
         examples: M (name, original file), M >= 1; M = 16 costs a second.
         expected_scores: float32 [M, K], calibrated probabilities as the evaluation found them.
@@ -103,27 +125,18 @@ def prove(
     if classes is None:
         classes = json.loads((export_dir / EXTRA / "model.json").read_text(encoding="utf-8"))["classes"]
     _write_golden(export_dir, examples, expected_scores, pixels, allowed, classes)
-    script_path = export_dir / EXTRA / "prove.py"
-    shutil.copyfile(_SCRIPT_PATH, script_path)
+    shutil.copyfile(_SCRIPT_PATH, export_dir / EXTRA / "prove.py")
     started = time.monotonic()
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", str(script_path), str(export_dir)],
-            env=_environment(os.environ),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
+        stdout, stderr = process.communicate(f"{export_dir}\n", timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise ProofError(
             f"The exported model at {export_dir} gave no answer within {timeout_s:g} s, in a process of its own.",
             next_step="Start the job again on a machine with more free memory and processors.",
         ) from error
-    result = _result(done.stdout)
-    if done.returncode != 0 or result is None or result["failures"]:
-        raise _refusal(export_dir, done, result)
+    result = _result(stdout)
+    if process.returncode != 0 or result is None or result["failures"]:
+        raise _refusal(export_dir, process.returncode, stderr.strip() or stdout.strip(), result)
     return Proof(
         **{key: value for key, value in result.items() if key != "failures"}, seconds=time.monotonic() - started
     )
@@ -175,13 +188,13 @@ def _result(stdout: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _refusal(export_dir: Path, done: subprocess.CompletedProcess[str], result: dict[str, Any] | None) -> ProofError:
+def _refusal(export_dir: Path, exit_code: int, output: str, result: dict[str, Any] | None) -> ProofError:
     if result is not None and result["failures"]:
         said, count = result["failures"], len(result["failures"])
         what = f"does not give what the evaluation found ({count} differences)"
     else:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-_SHOWN_LINES:]
-        what = f"cannot be used by a fresh process (exit {done.returncode})"
+        said = (output or "nothing").splitlines()[-_SHOWN_LINES:]
+        what = f"cannot be used by a fresh process (exit {exit_code})"
     shown = "\n".join(f"    {line}" for line in said[:_SHOWN_LINES])
     return ProofError(
         f"The exported model at {export_dir} {what}:\n{shown}",

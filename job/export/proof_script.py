@@ -3,7 +3,8 @@
 A copy of this file lies in the `assets.extra` of every SavedModel, beside golden inputs and outputs. It loads the
 model, feeds it the original bytes of a few images and the pixels that training made of them, and compares the
 probabilities with those that the evaluation of the run found. Prints one JSON line; exits 1 where they differ.
-It imports nothing of the package that wrote the model: that is the point.
+It imports nothing of the package that wrote the model: that is the point. With "-" for the folder it reads its name
+from a line of standard input: the job starts it so, ahead of time.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ def _best(scores: Any, classes: list[str]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Prints the result as one JSON line; returns the exit status."""
+    if arguments == ["-"]:
+        arguments = [sys.stdin.readline().rstrip("\n")]
     export_dir = Path(arguments[0]) if arguments else Path(__file__).resolve().parent.parent
     result = check(export_dir)
     print(json.dumps(result))

@@ -16,8 +16,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -25,6 +26,7 @@ import tensorflow as tf
 from job import __version__
 from job.export import decoding
 from job.export.decoding import Geometry
+from job.model import folding
 
 __all__ = ["EXTRA", "Geometry", "write"]
 
@@ -48,7 +50,12 @@ def write(model: keras.Model, *, classes: Sequence[str], temperature: float, geo
     partial = to.with_name(f".{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     to.parent.mkdir(parents=True, exist_ok=True)
-    _archive(model, classes, temperature, geometry).write_out(str(partial), verbose=False)
+    # Not by `keras.export.ExportArchive`, which traces each signature twice: 5.1 s for a MobileNetV2, this way 2.4 s.
+    tf.saved_model.save(
+        tf.train.Checkpoint(variables=list(model.variables)),
+        str(partial),
+        signatures=_signatures(model, classes, temperature, geometry),
+    )
     extra = partial / EXTRA
     extra.mkdir()
     (extra / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
@@ -66,19 +73,23 @@ def write(model: keras.Model, *, classes: Sequence[str], temperature: float, geo
     os.replace(partial, to)
 
 
-def _archive(
+def _signatures(
     model: keras.Model, classes: Sequence[str], temperature: float, geometry: Geometry
-) -> keras.export.ExportArchive:
+) -> dict[str, Callable[..., Any]]:
     names = tf.constant([name.encode() for name in classes])
+    side = geometry.image_px
+    run = folding.inference(model)
 
     def classify(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = tf.cast(model(pixels, training=False), tf.float32)
+        logits = tf.cast(run(pixels), tf.float32)
         scores = tf.nn.softmax(logits / temperature)
         best = tf.argmax(scores, axis=-1)
         return {"classes": tf.gather(names, best), "probabilities": tf.reduce_max(scores, axis=-1), "scores": scores}
 
-    def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        side = geometry.image_px
+    # One graph that both signatures call.
+    classified = _function(classify, tf.TensorSpec([None, side, side, 3], tf.float32, name="pixels"))
+
+    def serve(image_bytes: tf.Tensor) -> Any:
         # All decoders run on the CPU; without this, pieces between them are put on a GPU and copied to and fro.
         with tf.device("/device:CPU:0"):
             pixels = tf.map_fn(
@@ -87,12 +98,14 @@ def _archive(
                 fn_output_signature=tf.TensorSpec([side, side, 3], tf.float32),
                 parallel_iterations=_PARALLEL_DECODES,
             )
-        return classify(pixels)
+        return classified(pixels)
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", serve, [tf.TensorSpec([None], tf.string, name="image_bytes")])
-    side = geometry.image_px
-    archive.add_endpoint("pixels", classify, [tf.TensorSpec([None, side, side, 3], tf.float32, name="pixels")])
-    archive.add_endpoint("labels", lambda: {"labels": tf.identity(names)}, [])
-    return archive
+    return {
+        "serving_default": _function(serve, tf.TensorSpec([None], tf.string, name="image_bytes")),
+        "pixels": classified,
+        "labels": _function(lambda: {"labels": tf.identity(names)}),
+    }
+
+
+def _function(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
+    return tf.function(function, input_signature=signature, autograph=False)

@@ -6,6 +6,7 @@ The only file that touches what Keras keeps private about a graph (`_nodes_by_de
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -29,6 +30,23 @@ def is_known(model: Any) -> bool:
 def is_input(node: Any) -> bool:
     """Returns whether a node is an input of its model and computes nothing."""
     return isinstance(node.operation, keras.layers.InputLayer)
+
+
+def run(model: Any, tensor: Any, call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> Any:
+    """Returns the output of a functional model on `tensor`, each node's result being `call(node, args, kwargs)`.
+
+    Args:
+        model: With one input and one output.
+        tensor: A tensor or KerasTensor that takes the input's place.
+        call: Gives what a node's operation gives; of several results, a structure of them.
+    """
+    tensors = {id(model.inputs[0]): tensor}
+    for node in nodes(model):
+        if not is_input(node):
+            args, kwargs = node.arguments.fill_in(tensors)
+            results = call(node, args, kwargs)
+            tensors |= zip(map(id, node.outputs), keras.tree.flatten(results), strict=True)
+    return tensors[id(model.outputs[0])]
 
 
 def relay(model: Any, tensor: Any, policy: str, *, has_weights: bool = True) -> Any:
@@ -61,14 +79,7 @@ class _Relay:
             for layer in model.layers:
                 tensor = self._call(layer, (tensor,), {})
             return tensor
-        tensors = {id(model.inputs[0]): tensor}
-        for node in nodes(model):
-            if is_input(node):
-                continue
-            args, kwargs = node.arguments.fill_in(tensors)
-            results = self._call(node.operation, args, kwargs)
-            tensors |= zip(map(id, node.outputs), keras.tree.flatten(results), strict=True)
-        return tensors[id(model.outputs[0])]
+        return run(model, tensor, lambda node, args, kwargs: self._call(node.operation, args, kwargs))
 
     def _call(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if isinstance(operation, keras.Model):

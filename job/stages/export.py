@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,14 @@ NUM_GOLDEN = 16
 MARKER = "made.json"
 
 
-def model(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice) -> Path:
+def proven(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice) -> proof.Proof:
+    """Exports the winner, and returns what a fresh process found when it compared that with the evaluated model."""
+    with proof.fresh_process() as process:
+        exported = _model(workspace, dataset, trainer, choice)
+        return _proof(process, workspace, dataset, trainer, exported, choice)
+
+
+def _model(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice) -> Path:
     """Returns the folder of the winner's SavedModel."""
     path = workspace.folder / rundir.EXPORT / rundir.EXPORT_VERSION
     with workspace.timings.stage("export"), workspace.bar("export", unit="images"):
@@ -56,14 +64,21 @@ def model(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice
     return path
 
 
-def prove(workspace: Workspace, dataset: Dataset, trainer: Study, exported: Path, choice: Choice) -> proof.Proof:
-    """Returns what a fresh process found when it compared the exported model with the evaluated one."""
+def _proof(
+    process: subprocess.Popen[str],
+    workspace: Workspace,
+    dataset: Dataset,
+    trainer: Study,
+    exported: Path,
+    choice: Choice,
+) -> proof.Proof:
     marked = _marked(workspace)
     if "proof" not in marked:
         golden = golden_examples(dataset)
         with workspace.timings.stage("prove", num_images=len(golden)), workspace.bar("prove", unit="images"):
             logits = trainer.logits(golden)
             found = proof.prove(
+                process,
                 exported,
                 examples=[(masked(dataset.rows[int(index)].uri), dataset.encoded(int(index))) for index in golden],
                 expected_scores=np.exp(log_probabilities(logits / choice.temperature)),

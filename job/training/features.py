@@ -115,12 +115,11 @@ class FeatureCache:
         lower = max((held for held in self._plain if held.index < cut.index), key=lambda held: held.index, default=None)
         if lower is None:
             trunk, _ = cuts.split(self._model, cut)
-            forward = self._forward(lambda images, _: (trunk(self._views.plain(images), training=False),))
+            forward = self._through(trunk, lambda images, _: self._views.plain(images))
             fetch: Callable[[np.ndarray], np.ndarray] = self._pixels.gather
         else:
             nodes = graph.nodes(self._model)
-            between = keras.Model(nodes[lower.index].outputs[0], nodes[cut.index].outputs[0])
-            forward = self._forward(lambda inputs, _: (between(inputs, training=False),))
+            forward = self._through(keras.Model(nodes[lower.index].outputs[0], nodes[cut.index].outputs[0]))
             fetch = self._plain[lower].fetch
         view = self._view(cut, 0, forward, fetch, examples, None, on_progress)
         self._plain[cut] = view
@@ -131,9 +130,7 @@ class FeatureCache:
     ) -> Features:
         """Returns `plain` with num_views - 1 augmented views of `examples` beside it."""
         trunk, _ = cuts.split(self._model, cut)
-        forward = self._forward(
-            lambda images, randoms: (trunk(self._views.augmented(images, randoms), training=False),)
-        )
+        forward = self._through(trunk, self._views.augmented)
         found = list(plain.views)
         for number in range(1, num_views):
 
@@ -145,8 +142,8 @@ class FeatureCache:
             found.append(self._view(cut, number, forward, self._pixels.gather, examples, randoms, progress))
         return Features(found)
 
-    def _forward(self, function: Callable[[Any, Any], tuple[Any, ...]]) -> Forward:
-        return Forward(self._distribution, function, batch=self._batch)
+    def _through(self, model: Any, prepare: Callable[[Any, Any], Any] | None = None) -> Forward:
+        return Forward.through(self._distribution, model, batch=self._batch, prepare=prepare)
 
     def _view(
         self,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
 
+from job.model import folding
 from job.training.distribution import Distribution, share_rows
 
 Progress = Callable[[int, int], None]
@@ -28,6 +29,22 @@ class Forward:
         self._distribution = distribution
         self._batch = batch
         self._run = tf.function(lambda inputs, randoms: distribution.run(function, (inputs, randoms)), autograph=False)
+
+    @classmethod
+    def through(
+        cls, distribution: Distribution, model: Any, *, batch: int, prepare: Callable[[Any, Any], Any] | None = None
+    ) -> Self:
+        """Returns the pass through a functional model that does not train.
+
+        Args:
+            prepare: (inputs [b, ...], randoms [b, R]) → what the model takes; None: the inputs themselves.
+        """
+        run = folding.inference(model)
+        return cls(
+            distribution,
+            lambda inputs, randoms: (run(prepare(inputs, randoms) if prepare else inputs),),
+            batch=batch,
+        )
 
     def __call__(
         self,

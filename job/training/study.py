@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +147,12 @@ class Study:
 
     def logits(self, indices: np.ndarray, *, on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Returns float32 [M, K] of the plain images `indices` [M], through the whole model as it stands."""
-        forward = Forward(
-            self.distribution,
-            lambda images, _: (self.model(self.views.plain(images), training=False),),
-            batch=self.batch,
-        )
-        return forward.all(self.dataset.pixels.gather, indices, on_progress=on_progress)
+        return self._forward.all(self.dataset.pixels.gather, indices, on_progress=on_progress)
+
+    @cached_property
+    def _forward(self) -> Forward:
+        plain = self.views.plain
+        return Forward.through(self.distribution, self.model, batch=self.batch, prepare=lambda images, _: plain(images))
 
     def describe(self) -> list[str]:
         """Returns the recipe as lines for people, as this run carries it out."""
@@ -232,7 +233,7 @@ class Study:
         fetch: Fetch = cached.fetch if cached else lambda indices, _: self.dataset.pixels.gather(indices)
         net = top if cached else self.model
         mixes = self.recipe.augmentation.mixes and not cached
-        forward = Forward(self.distribution, lambda inputs, _: (top(inputs, training=False),), batch=self.batch)
+        forward = Forward.through(self.distribution, top, batch=self.batch)
         return Task(
             phase=phase,
             net=net,
@@ -270,8 +271,7 @@ class Study:
     def _frozen(self, phase: Phase, cut: Cut) -> tuple[Any, Callable[[np.ndarray], np.ndarray], Features | None]:
         """Returns (what lies above the cut, what validation feeds it, the cached training features or None)."""
         if self._is_whole(phase, cut):
-            gather = self.dataset.pixels.gather
-            return self.model, lambda indices: np.asarray(self.views.plain(gather(indices))), None
+            return self.model, lambda indices: np.asarray(self.views.plain(self.dataset.pixels.gather(indices))), None
         _, top = cuts.split(self.model, cut)
         plain = self._plain_features(cut)
         if not phase.views:

@@ -33,7 +33,8 @@ def prove(export_dir: Path, model: keras.Model, kit: Any, **changes: Any) -> pro
         "tolerance": proof.tolerance_for("float32", on_gpu=False),
         "classes": kit.classes,
     }
-    return proof.prove(export_dir, **(settings | changes))
+    with proof.fresh_process() as process:
+        return proof.prove(process, export_dir, **(settings | changes))
 
 
 def test_a_right_export_is_proven_and_can_be_proven_again_by_anyone(

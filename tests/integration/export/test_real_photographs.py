@@ -39,13 +39,15 @@ def test_original_photographs_give_the_evaluated_probabilities(assets: Path, kit
     geometry = saved_model.Geometry("squash", 128, 128)
     saved_model.write(model, classes=CLASSES, temperature=kit.temperature, geometry=geometry, to=tmp_path / "1")
     tolerance = proof.tolerance_for("float32", on_gpu=False)
-    found = proof.prove(
-        tmp_path / "1",
-        examples=files,
-        expected_scores=expected,
-        pixels=np.stack(pixels),
-        tolerance=tolerance,
-        classes=CLASSES,
-    )
+    with proof.fresh_process() as process:
+        found = proof.prove(
+            process,
+            tmp_path / "1",
+            examples=files,
+            expected_scores=expected,
+            pixels=np.stack(pixels),
+            tolerance=tolerance,
+            classes=CLASSES,
+        )
     assert found.num_agreeing == len(files) == 8
     assert found.bytes_difference < 1e-5
