@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,9 +10,9 @@ import yaml
 
 from job.config import Config
 from job.errors import ConfigError, UsageError
-from job.masking import masked_tree
 from job.render import jobset
 from job.render.assemble import Manifest, assemble
+from job.render.submission import MAX_NAME, check_image, check_label, check_strategy, refuse_secrets, run_name
 from job.storage import local_path
 
 Cloud = Literal["gke", "eks", "aks"]
@@ -21,9 +20,6 @@ Cloud = Literal["gke", "eks", "aks"]
 SCRATCH = "/scratch"
 BUCKET = "/bucket"
 """Where base and gcsfuse mount their volumes."""
-
-MAX_NAME = 63
-"""Of a DNS label, which a pod's host name is. Source: RFC 1123."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def render(config: Config, options: Options) -> str:
         UsageError: When options contradict each other or a name is none.
     """
     _check(options)
-    _check_strategy(config, options)
+    check_strategy(config, options.nodes)
     longest = MAX_NAME - len(_suffix(options))
     name = options.name or run_name(config, longest=longest)
     _check_names(options, name, longest)
@@ -99,15 +95,6 @@ _Dumper.add_representer(
 )
 
 
-def run_name(config: Config, *, longest: int) -> str:
-    """Returns a DNS label for a run: the last part of its output, and what keeps it apart from others."""
-    output = (config.output or "").rstrip("/")
-    tail = re.sub(r"[^a-z0-9]+", "-", output.rsplit("/", 1)[-1].lower()).strip("-")
-    digest = hashlib.sha256(output.encode()).hexdigest()[:6]
-    room = longest - len("finetune--") - len(digest)
-    return "-".join(part for part in ("finetune", tail[:room].strip("-"), digest) if part)
-
-
 def _check(options: Options) -> None:
     if options.claim and options.nodes > 1:
         raise UsageError(
@@ -119,27 +106,13 @@ def _check(options: Options) -> None:
             "--jobset restarts several machines together, and there is one.",
             next_step="Leave --jobset out, or set --nodes.",
         )
-    if not re.search(r"(:[\w][\w.-]*|@sha256:[0-9a-f]{64})$", options.image):
-        raise UsageError(
-            f"--image is {options.image!r}, which has neither a tag nor a digest: a job that starts again could be "
-            "another one.",
-            next_step="Name a version: REGISTRY/finetune-job:0.1.0, or @sha256:....",
-        )
+    check_image(options.image)
     for label in options.node_labels:
         if not re.fullmatch(r"[\w./-]+=[\w.-]*", label):
             raise UsageError(
                 f"--node-selector is {label!r}, but takes KEY=VALUE.",
                 next_step="Write, for example, --node-selector cloud.google.com/gke-accelerator=nvidia-l4.",
             )
-
-
-def _check_strategy(config: Config, options: Options) -> None:
-    strategy, is_many = config.train.strategy, options.nodes > 1
-    if strategy != "auto" and (strategy == "multi_worker") != is_many:
-        raise ConfigError(
-            f"train.strategy is {strategy}, and --nodes is {options.nodes}.",
-            next_step="Leave train.strategy out: by itself it is what the machines ask for.",
-        )
 
 
 def _suffix(options: Options) -> str:
@@ -155,12 +128,8 @@ def _check_names(options: Options, name: str, longest: int) -> None:
         ("queue", options.queue, MAX_NAME),
         ("claim", options.claim, MAX_NAME),
     ):
-        if text is not None and (len(text) > room or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", text)):
-            raise UsageError(
-                f"--{what} is {text!r}, but must be a DNS label: lower-case letters, digits and hyphens inside, "
-                f"beginning with a letter, at most {room} characters.",
-                next_step=f"Give another --{what}.",
-            )
+        if text is not None:
+            check_label(what, text, longest=room)
 
 
 def _components(options: Options) -> list[str]:
@@ -181,12 +150,7 @@ def _components(options: Options) -> list[str]:
 def _config_text(config: Config, options: Options) -> str:
     """Returns the YAML of the ConfigMap: what the config sets, and a folder that can be written to."""
     tree: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
-    if masked_tree(tree) != tree:
-        raise ConfigError(
-            "The config holds a secret (a signed query, a key or a password), which everybody who may read ConfigMaps "
-            "would see.",
-            next_step="Take it out of the config; give the job's ServiceAccount the right to the bucket.",
-        )
+    refuse_secrets(tree, shown_to="read ConfigMaps", next_step="give the job's ServiceAccount the right to the bucket")
     tree = {**tree, "work_dir": config.work_dir or SCRATCH}
     mounted = {
         "data.uri": (config.data.uri, {SCRATCH: bool(options.claim), BUCKET: bool(options.bucket)}),

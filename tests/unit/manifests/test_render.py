@@ -16,7 +16,8 @@ import yaml
 from job import config
 from job.cluster import indexed
 from job.errors import ConfigError, UsageError
-from job.render.kubernetes import MAX_NAME, Options, render, run_name
+from job.render.kubernetes import Options, render
+from job.render.submission import MAX_NAME, run_name
 from tests.unit.manifests.kustomize import REPOSITORY
 from tests.unit.manifests.rules import Manifest, faults
 
