@@ -7,6 +7,8 @@ from typing import Annotated, get_args
 
 import typer
 
+from job.render import managed_commands
+
 render_app = typer.Typer(
     help="Print a run's specification for a cluster or a managed service.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -77,4 +79,4 @@ def kubernetes(
     print(render(settings, options), end="")
 
 
-# The commands of the managed services, from a file of their own, are added here.
+render_app.registered_commands += managed_commands.app.registered_commands

@@ -16,6 +16,7 @@ from job.model.backbones import BACKBONES
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = ("train", "check", "predict", "evaluate", "config", "demo", "platform", "tensorboard")
 HEAVY = ("tensorflow", "keras", "numpy", "google.cloud", "obstore", "h5py", "scipy")
+RENDERS = ("render kubernetes", "render vertex", "render sagemaker", "render azureml")
 # What even `--help` may not load: it has to answer in under 0.3 s. (Typer itself loads pydantic for a command.)
 SLOW = (*HEAVY, "rich", "yaml", "PIL")
 
@@ -38,9 +39,9 @@ def _run(*arguments: str) -> tuple[int, str, set[str]]:
     return done.returncode, done.stdout + said, set(loaded.split())
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *RENDERS])
 def test_help_has_examples_and_loads_nothing_slow(command: str) -> None:
-    code, text, loaded = _run(*filter(None, [command]), "--help")
+    code, text, loaded = _run(*command.split(), "--help")
     assert code == 0
     assert "Examples:" in text
     assert f"finetune {command}".strip() in text

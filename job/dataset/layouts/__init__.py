@@ -27,6 +27,7 @@ __all__ = [
     "Reader",
     "UnreadableRecordError",
     "images_beside",
+    "is_one_file",
     "locate",
     "read",
     "reader",
@@ -117,6 +118,11 @@ def reader(path: Path, layout: str = "auto", *, work_dir: Path, local: Mapping[s
     """
     root, name = locate(path, layout, work_dir=work_dir)
     return LAYOUTS[name].reader(root, local or {})
+
+
+def is_one_file(uri: str) -> bool:
+    """Whether a dataset's URI, by its name alone, is an archive, a table or a list of images and no folder."""
+    return uri.lower().endswith((*archive.EXTENSIONS, *csv_manifest.EXTENSIONS, *jsonl_manifest.EXTENSIONS))
 
 
 def images_beside(path: Path, layout: str = "auto", *, work_dir: Path) -> list[str]:

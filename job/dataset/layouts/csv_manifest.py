@@ -18,13 +18,13 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Accepted spellings of each column, in order of preference, lower case."""
 
-_EXTENSIONS: Final = frozenset({".csv", ".tsv"})
+EXTENSIONS: Final = frozenset({".csv", ".tsv"})
 _SEPARATORS: Final = (",", ";", "\t", "|")
 
 
 def recognise(root: Path) -> bool:
     """Says whether `root` is or holds a table whose header names an image and a label column."""
-    return any(_has_columns(path) for path in manifest.files(root, _EXTENSIONS))
+    return any(_has_columns(path) for path in manifest.files(root, EXTENSIONS))
 
 
 def read(root: Path) -> list[Example]:
@@ -33,7 +33,7 @@ def read(root: Path) -> list[Example]:
     Raises:
         DatasetError: When there is not exactly one table, a column is missing or a line is incomplete.
     """
-    found = manifest.files(root, _EXTENSIONS)
+    found = manifest.files(root, EXTENSIONS)
     tables = [path for path in found if _has_columns(path)] or found
     return manifest.examples(_lines(manifest.only(root, tables, layout="csv")))
 

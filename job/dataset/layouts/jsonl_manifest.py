@@ -23,7 +23,7 @@ from job.dataset.layouts import manifest
 from job.errors import DatasetError
 
 ML_USE: Final = "aiplatform.googleapis.com/ml_use"
-_EXTENSIONS: Final = frozenset({".jsonl", ".ndjson"})
+EXTENSIONS: Final = frozenset({".jsonl", ".ndjson"})
 _SHARD: Final = re.compile(r"(?P<split>training|validation|test)-.*")
 _FORM: Final = '{"imageGcsUri": "…", "classificationAnnotation": {"displayName": "…"}}'
 
@@ -48,7 +48,7 @@ def read(root: Path) -> list[Example]:
 
 def _files(root: Path) -> list[Path]:
     """Returns the manifest or the shards; these may have no extension."""
-    found = manifest.files(root, _EXTENSIONS)
+    found = manifest.files(root, EXTENSIONS)
     return found or [path for path in manifest.files(root, frozenset({""})) if _split(path)]
 
 
