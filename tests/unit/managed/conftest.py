@@ -28,8 +28,6 @@ def refusal() -> Iterator[Callable[[str, str], str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        # Azure's library would send home what it was asked.
-        env={"PATH": os.environ["PATH"], "AZUREML_DISABLE_TELEMETRY": "1"},
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
