@@ -94,10 +94,11 @@ def _pool(options: Options, count: int, arguments: list[str]) -> dict[str, Any]:
 def _machine(options: Options) -> dict[str, Any]:
     """Returns the machine's type and its GPUs, which are said by themselves even where the type implies them."""
     if options.machine_type is None:
-        if options.accelerator not in (None, GPU):
+        if options.accelerator and not (options.accelerator == GPU and options.gpus):
             raise UsageError(
-                f"--accelerator is {options.accelerator}, and there is no usual machine for it.",
-                next_step="Give --machine-type as well.",
+                f"--accelerator is {options.accelerator} and --gpus {options.gpus}; the machines that are chosen by "
+                f"--gpus have {GPU}.",
+                next_step="Give --machine-type and --gpus as well, or leave --accelerator out.",
             )
         kind, accelerator = machine_type(options, MACHINES), GPU
     elif bool(options.gpus) != bool(options.accelerator):

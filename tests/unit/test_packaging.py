@@ -20,6 +20,8 @@ import job
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
+SDKS = ROOT / "tests" / "sdks"
+"""The managed services' libraries, locked by themselves."""
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS_OF = {
     "requirements.lock": ["s3"],
@@ -53,7 +55,7 @@ def version_of(pin: Requirement) -> str:
 
 def test_every_locked_file_has_a_hash_and_no_place() -> None:
     assert {lock.name for lock in LOCKS} == {*EXTRAS_OF, "requirements-build.lock"}
-    for lock in LOCKS:
+    for lock in (*LOCKS, SDKS / "requirements.lock"):
         text = lock.read_text(encoding="utf-8")
         assert not re.search(r"://|--index|--find-links|--trusted-host|(^|\s)/\w", text), f"{lock.name} names a place"
         for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -69,6 +71,15 @@ def test_a_lock_satisfies_pyproject(name: str) -> None:
         pin = pins.get(canonicalize_name(requirement.name))
         assert pin, f"{name} lacks {requirement}: run scripts/lock"
         assert version_of(pin) in requirement.specifier, f"{name} has {pin}, not {requirement}: run scripts/lock"
+
+
+def test_the_lock_of_the_services_libraries_satisfies_what_was_asked_for() -> None:
+    pins = locked(SDKS / "requirements.lock")
+    wanted = [line for line in (SDKS / "requirements.in").read_text().splitlines() if not line.startswith("#")]
+    assert len(wanted) == 2
+    for requirement in map(Requirement, wanted):
+        pin = pins[canonicalize_name(requirement.name)]
+        assert version_of(pin) in requirement.specifier, f"it has {pin}, not {requirement}: run scripts/lock"
 
 
 def test_locks_agree_on_every_version() -> None:
