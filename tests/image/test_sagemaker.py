@@ -9,34 +9,31 @@ import json
 import shutil
 from pathlib import Path
 
+from job import config
+from job.render.sagemaker import Options, render
 from tests.image.containers import TINY, Podman
+from tests.unit.managed import places
 
 
 def _opt_ml(folder: Path, parts: Path, **hyperparameters: str) -> tuple[str, ...]:
-    """Makes /opt/ml as SageMaker does, with a CheckpointConfig; returns the flags of its `docker run`."""
-    shutil.copytree(parts, folder / "input" / "data" / "training")
-    for name in ("input/config", "model", "output/data", "output/tensorboard", "checkpoints"):
-        (folder / name).mkdir(parents=True)
-    written = {
-        "hyperparameters": dict(one.split("=", 1) for one in TINY) | hyperparameters,
-        "inputdataconfig": {
-            "training": {
-                "TrainingInputMode": "File",
-                "S3DistributionType": "FullyReplicated",
-                "RecordWrapperType": "None",
-            }
-        },
-        "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"},
-    }
-    for name, content in written.items():
-        (folder / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
-    variables = ("TRAINING_JOB_NAME=flowers-1", "TRAINING_JOB_ARN=arn:aws:sagemaker:x:0:training-job/flowers-1")
+    """Makes /opt/ml as SageMaker does from what `finetune render` prints; returns the flags of its `docker run`."""
+    given = config.load(overrides=TINY, values={"data.uri": "s3://bucket/parts", "output": "s3://bucket/runs/1"})
+    options = Options(
+        image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/finetune-job:0.1.0-sagemaker",
+        role="arn:aws:iam::123456789012:role/Trainer",
+        spot=True,
+    )
+    request = json.loads(render(given, options))
+    request["HyperParameters"] |= hyperparameters
+    arguments, variables = places.sagemaker(request, folder)
+    assert arguments == ["train"]
+    shutil.copytree(parts, folder / "input" / "data" / "training", dirs_exist_ok=True)
     return (
         f"--volume={folder}:/opt/ml:rw",
         "--network=none",
         "--shm-size=256m",
         "--tmpfs=/tmp:rw,mode=1777",
-        *(f"--env={one}" for one in variables),
+        *(f"--env={name}={value}" for name, value in variables.items()),
     )
 
 
