@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from job.errors import ProofError
 from job.export.saved_model import EXTRA
+from job.storage import disk
 
 _SCRIPT_PATH = Path(__file__).with_name("proof_script.py")
 # Lines of the failed process carried in the error.
@@ -120,12 +121,14 @@ def prove(
 
     Raises:
         ProofError: When anything differs, or the process fails. Carries what the process said.
+        TemporaryError: When the disk is full; repeating it begins afresh.
     """
     allowed = {"pixels": tolerance, "bytes": tolerance if bytes_tolerance is None else bytes_tolerance}
     if classes is None:
         classes = json.loads((export_dir / EXTRA / "model.json").read_text(encoding="utf-8"))["classes"]
-    _write_golden(export_dir, examples, expected_scores, pixels, allowed, classes)
-    shutil.copyfile(_SCRIPT_PATH, export_dir / EXTRA / "prove.py")
+    with disk.filling(export_dir / EXTRA, pixels.nbytes + sum(len(data) for _, data in examples)):
+        _write_golden(export_dir, examples, expected_scores, pixels, allowed, classes)
+        shutil.copyfile(_SCRIPT_PATH, export_dir / EXTRA / "prove.py")
     started = time.monotonic()
     try:
         stdout, stderr = process.communicate(f"{export_dir}\n", timeout=timeout_s)

@@ -27,6 +27,7 @@ from job import __version__
 from job.export import decoding
 from job.export.decoding import Geometry
 from job.model import folding
+from job.storage import disk
 
 __all__ = ["EXTRA", "Geometry", "write"]
 
@@ -45,18 +46,32 @@ def write(model: keras.Model, *, classes: Sequence[str], temperature: float, geo
         temperature: Logits are divided by it, above 0.
         geometry: How the training images were made square.
         to: The folder, "<output>/export/1"; the last part must be a whole number for TensorFlow Serving.
+
+    Raises:
+        TemporaryError: When the disk is full, beforehand where the weights alone do not fit.
     """
     assert model.output_shape[-1] == len(classes), f"{len(classes)} classes for output {model.output_shape}"
     partial = to.with_name(f".{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    # Not by `keras.export.ExportArchive`, which traces each signature twice: 5.1 s for a MobileNetV2, this way 2.4 s.
-    tf.saved_model.save(
-        tf.train.Checkpoint(variables=list(model.variables)),
-        str(partial),
-        signatures=_signatures(model, classes, temperature, geometry),
-    )
-    extra = partial / EXTRA
+    try:
+        with disk.border(str(to), to), disk.filling(to, sum(array.nbytes for array in model.get_weights())):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            # Not by `keras.export.ExportArchive`, which traces each signature twice: 5.1 s for a MobileNetV2, and 2.4 s
+            # this way.
+            tf.saved_model.save(
+                tf.train.Checkpoint(variables=list(model.variables)),
+                str(partial),
+                signatures=_signatures(model, classes, temperature, geometry),
+            )
+            _write_facts(partial / EXTRA, classes, temperature, geometry)
+            shutil.rmtree(to, ignore_errors=True)
+            os.replace(partial, to)
+    finally:
+        # Half of a model on a full disk would only keep it full.
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_facts(extra: Path, classes: Sequence[str], temperature: float, geometry: Geometry) -> None:
     extra.mkdir()
     (extra / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     facts = {
@@ -69,8 +84,6 @@ def write(model: keras.Model, *, classes: Sequence[str], temperature: float, geo
         "keras_version": keras.__version__,
     }
     (extra / "model.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.rmtree(to, ignore_errors=True)
-    os.replace(partial, to)
 
 
 def _signatures(

@@ -26,7 +26,7 @@ from job.evaluation.winner import Choice
 from job.export import proof, saved_model
 from job.export.saved_model import Geometry
 from job.masking import masked
-from job.storage import transfer
+from job.storage import disk, transfer
 from job.training.study import Study
 from job.versions import versions
 from job.workspace import Workspace
@@ -148,6 +148,4 @@ def _marked(workspace: Workspace) -> dict[str, Any]:
 
 
 def _mark(workspace: Workspace, facts: dict[str, Any]) -> None:
-    temporary = _marker(workspace).with_suffix(".tmp")
-    temporary.write_text(json.dumps(facts))
-    temporary.replace(_marker(workspace))
+    disk.write_durably(_marker(workspace), json.dumps(facts).encode())

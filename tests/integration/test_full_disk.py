@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import resource
 import subprocess
@@ -10,12 +11,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from job.dataset.pack import allocate
 from job.demo.object_store import ObjectStore
 from job.errors import TemporaryError
+from job.export import proof, saved_model
+from job.export.saved_model import Geometry
 from job.storage import at, disk
 from job.storage.transfer import pull
 from job.training.checkpoint import Checkpoints
@@ -131,6 +136,70 @@ def test_tensorflow_says_it_in_other_words_and_is_understood(small_disk: Path):
     expected = rf"the disk is full while writing {small_disk}/state, which needs 0\.0 MB; \d\.\d MB are free"
     with pytest.raises(TemporaryError, match=expected), disk.filling(small_disk / "state", 0):
         tf.train.Checkpoint(large=large).write(str(small_disk / "state"))
+
+
+def test_an_export_that_fills_the_disk_leaves_nothing_under_the_models_name_and_goes_on(
+    small_disk: Path, tmp_path: Path
+):
+    model = small_model()
+    write(model, tmp_path / "1")
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "1").rglob("*") if path.is_file()}
+    to = small_disk / "export" / "1"
+    pages = 16 * 4096  # a file system counts in whole ones
+    # Before its first byte; in the middle of the weights; after them, within the graph.
+    for free in (400_000, 700_000, sizes["variables.data-00000-of-00001"] + pages):
+        (small_disk / "ballast").unlink(missing_ok=True)
+        ballast = fill_but(small_disk, free)
+        with pytest.raises(TemporaryError, match=rf"{to}.* needs 0\.6 MB; \d\.\d MB are free") as caught:
+            write(model, to)
+        assert "continues where it stopped" in caught.value.next_step
+        assert [path.name for path in small_disk.rglob("*") if path.is_file()] == ["ballast"], free
+    ballast.unlink()
+    write(model, to)
+    assert {path.name: path.stat().st_size for path in to.rglob("*") if path.is_file()}.keys() == sizes.keys()
+
+
+def test_a_proof_that_fills_the_disk_says_so_and_succeeds_once_there_is_room(small_disk: Path):
+    export_dir = small_disk / "1"
+    model = small_model()
+    write(model, export_dir)
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 16, 16, 3), np.uint8)
+    files = []
+    for one in pixels:
+        with io.BytesIO() as buffer:
+            Image.fromarray(one).save(buffer, "PNG")
+            files.append(("a.png", buffer.getvalue()))
+
+    def prove() -> proof.Proof:
+        scores = np.exp(np.asarray(model(pixels.astype(np.float32))).astype(np.float64))
+        scores /= scores.sum(axis=1, keepdims=True)
+        return proof.prove(export_dir, examples=files, expected_scores=scores, pixels=pixels, tolerance=1e-4)
+
+    for free in (200_000, 600_000):  # beforehand; while the files are written
+        ballast = fill_but(small_disk, free)
+        with pytest.raises(TemporaryError, match=rf"{export_dir}/assets\.extra.* needs 0\.5 MB; 0\.\d MB are free"):
+            prove()
+        ballast.unlink()
+    assert prove().num_examples == 300
+
+
+def small_model() -> keras.Model:
+    """Returns 154,203 weights, random ones: logits of a mean pixel that stay small."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 2550)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(200)(flat)))
+
+
+def write(model: keras.Model, to: Path) -> None:
+    saved_model.write(model, classes=("a", "b", "c"), temperature=1.0, geometry=Geometry("squash", 16, 16), to=to)
+
+
+def fill_but(folder: Path, free_bytes: int) -> Path:
+    """Returns the file that leaves so much of a small disk free."""
+    ballast = folder / "ballast"
+    ballast.write_bytes(bytes(disk.free_bytes(folder) - free_bytes))
+    return ballast
 
 
 def test_another_error_passes_as_it_is(tmp_path: Path):
