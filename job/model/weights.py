@@ -56,7 +56,7 @@ def fetch(uri: str, sha256: str | None, to_dir: Path) -> Path:
         to_dir = to_dir / hashlib.sha256(folder.encode()).hexdigest()[:12]
         transfer.pull(storage.at(folder), to_dir, names=[name])
         path = to_dir / name
-    if sha256 and (received := _sha256(path)) != sha256:
+    if sha256 and (received := sha256_of(path)) != sha256:
         raise ConfigError(
             f"{uri} has the SHA-256 {received}, but {sha256} is required.",
             next_step="Correct the checksum in the config, or find out who changed the file.",
@@ -64,7 +64,8 @@ def fetch(uri: str, sha256: str | None, to_dir: Path) -> Path:
     return path
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file, lower-case hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -57,6 +57,7 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
             seed=config.train.seed,
             policy=policy,
         )
+    backbones.remember(workspace)
     telemetry = Telemetry(workspace.logs_dir, config.telemetry, writes=distribution.is_chief)
     telemetry.text("config", f"```yaml\n{configs.to_yaml(config)}\n```")
     views = Views(config.train.seed, image_px, recipe.augmentation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -67,3 +68,24 @@ def test_sigterm_in_training_saves_leaves_with_143_and_resumes(
     assert done.code == 0, done.stderr
     assert_same_result(undisturbed, output)
     assert json.loads((output / "report.json").read_text())["accepted"] is True
+
+
+def test_other_weights_under_the_same_name_end_a_restart_and_the_first_ones_let_it_go_on(
+    run: Callable[..., Done], squares: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    output, mine = tmp_path / "run", tmp_path / "mine.weights.h5"
+    first = (REPOSITORY / "job/demo/backbone.weights.h5").read_bytes()
+    mine.write_bytes(first)
+    arguments = train_arguments(str(squares), str(output), tmp_path / "work", f"model.weights={mine}")
+    assert _until(arguments, lambda: bool(_checkpoints(output)), signal.SIGTERM) == 143
+    kept = _checkpoints(output)
+    mine.write_bytes(first + b"\0")
+    refused = run(*arguments)
+    assert refused.code == 78, refused.stderr
+    for content in (first, first + b"\0"):
+        assert hashlib.sha256(content).hexdigest() in refused.error["message"]
+    assert _checkpoints(output) == kept
+    mine.write_bytes(first)
+    done = run(*arguments)
+    assert done.code == 0, done.stderr
+    assert_same_result(undisturbed, output)

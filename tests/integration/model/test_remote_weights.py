@@ -68,6 +68,52 @@ def test_an_object_replaced_between_two_runs_is_fetched_again(bucket: Bucket, tm
     assert path.read_bytes() == b"changed"
 
 
+def test_a_run_goes_on_with_the_bytes_it_began_with_or_not_at_all(bucket: Bucket, tmp_path: Path) -> None:
+    first = _run(tmp_path)
+    first.begin({})
+    backbone.pretrained(first)
+    backbone.remember(first)
+    was, other = (hashlib.sha256(data).hexdigest() for data in (b"numbers", b"changed"))
+    bucket.put("models", "a/w.weights.h5", b"changed")
+    expected = rf"{URI} has the SHA-256 {other}, but the run at {tmp_path}/run began with {was}"
+    for work in ("work", "elsewhere"):
+        with pytest.raises(ConfigError, match=expected) as caught:
+            backbone.pretrained(_run(tmp_path, f"work_dir={tmp_path}/{work}"))
+        assert "another --output" in caught.value.next_step
+    bucket.put("models", "a/w.weights.h5", b"numbers")  # a new version of the object, the same bytes
+    again = _run(tmp_path)
+    backbone.pretrained(again)
+    backbone.remember(again)
+
+
+def test_a_local_file_exchanged_between_check_and_load_is_noticed(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.weights.h5"
+    mine.write_bytes(b"numbers")
+    first, second = (_run(tmp_path, f"model.weights={mine}") for _ in range(2))
+    first.begin({})
+    backbone.pretrained(first)
+    backbone.remember(first)
+    backbone.pretrained(second)
+    mine.write_bytes(b"changed")
+    with pytest.raises(ConfigError, match="began with"):
+        backbone.remember(second)
+
+
+def test_weights_that_were_never_loaded_may_be_replaced(bucket: Bucket, tmp_path: Path) -> None:
+    first = _run(tmp_path)
+    first.begin({})
+    backbone.pretrained(first)
+    bucket.put("models", "a/w.weights.h5", b"changed")
+    second = _run(tmp_path)
+    backbone.pretrained(second)
+    backbone.remember(second)
+    (tmp_path / "run" / "config.yaml").unlink()  # the output is given to a new run
+    bucket.put("models", "a/w.weights.h5", b"others!")
+    third = _run(tmp_path)
+    third.begin({})
+    assert backbone.pretrained(third) is not None
+
+
 def test_a_touched_copy_is_not_believed(bucket: Bucket, tmp_path: Path) -> None:
     path = weights.fetch(URI, None, tmp_path)
     path.write_bytes(b"NUMBERS")
