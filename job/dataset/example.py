@@ -21,6 +21,7 @@ class Verdict(StrEnum):
     NOT_AN_IMAGE = "not an image"
     TOO_SMALL = "too small"
     TOO_LARGE = "too large"
+    TOO_SLOW = "too slow"
     MISSING = "missing"
 
 

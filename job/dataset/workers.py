@@ -1,12 +1,14 @@
-"""Examining many images at once, and outliving a worker process that one of them kills.
+"""Examining many images at once, and outliving a worker process that one of them kills or keeps for ever.
 
-Processes, because a decoder that crashes takes its process along, and because Python's own work
-between Pillow's C calls would hold threads up on many cores. They are started by a fork server: `fork`
-of a process with TensorFlow's threads can deadlock.
+Processes however few the images, because a decoder that crashes takes its process along, one that hangs can be ended
+in no other way, and Python's own work between Pillow's C calls would hold threads up on many cores. They are started
+by a fork server: `fork` of a process with TensorFlow's threads can deadlock. The start of two takes 0.15 s, the first
+time 0.3 s.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -14,7 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
@@ -24,12 +26,15 @@ from typing import Final
 from job.dataset.cores import num_cores
 from job.dataset.examine import Examiner, Finding
 from job.dataset.example import Verdict
+from job.dataset.overdue import Activity, Watch
 from job.errors import DatasetError
 
-FEW: Final = 200
-"""Images up to which starting processes (about 0.3 s) costs more than they save; threads do it."""
+LIMIT_S: Final = 120.0
+"""Longest time at one image; the largest that are allowed take some ten seconds, on slow storage more."""
 
 _CHUNK: Final = 32
+_WORTH_A_PROCESS: Final = 16
+"""Images that take about as long as the start of one more process."""
 _MAX_DEATHS: Final = 20
 """Images that may kill a worker before the job gives up; each costs the start of a process."""
 
@@ -41,42 +46,35 @@ OnFound = Callable[[list[tuple[int, Finding]]], None]
 
 _examiner: Examiner | None = None
 _is_stopped: Event | None = None
+_activity: Activity | None = None
 """The worker process's own; set once by `_start`."""
 
 
-def examine(examiner: Examiner, images: Sequence[Image], on_found: OnFound) -> None:
+def examine(examiner: Examiner, images: Sequence[Image], on_found: OnFound, *, limit_s: float = LIMIT_S) -> None:
     """Examines every image; the findings come in any order, each once.
 
+    Args:
+        limit_s: Longest time at one image, above 0; it is given twice, the second time with nothing beside it.
+
     Raises:
-        DatasetError: When more than 20 images kill the process that decodes them.
+        DatasetError: When more than 20 images kill the process that decodes them, or take it longer than that.
     """
-    if len(images) <= FEW:
-        _in_threads(examiner, images, on_found)
-    else:
-        _InProcesses(examiner, images, on_found).run()
+    _Examination(examiner, images, on_found, limit_s).run()
 
 
-def _in_threads(examiner: Examiner, images: Sequence[Image], on_found: OnFound) -> None:
-    pool = ThreadPoolExecutor(num_cores(), thread_name_prefix="survey")
-    try:
-        for (index, _), finding in zip(images, pool.map(lambda image: examiner(*image), images), strict=True):
-            on_found([(index, finding)])
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class _InProcesses:
+class _Examination:
     """One run over all images; after a death, the chunks in work are done again one image at a time."""
 
-    def __init__(self, examiner: Examiner, images: Sequence[Image], on_found: OnFound) -> None:
-        self._examiner, self._on_found = examiner, on_found
+    def __init__(self, examiner: Examiner, images: Sequence[Image], on_found: OnFound, limit_s: float) -> None:
+        self._examiner, self._on_found, self._limit_s = examiner, on_found, limit_s
+        self._num_workers = min(num_cores(), math.ceil(len(images) / _WORTH_A_PROCESS))
         size = max(1, min(_CHUNK, len(images) // (4 * num_cores())))
         self._chunks = deque(list(images[start : start + size]) for start in range(0, len(images), size))
         self._deadly: list[str] = []
 
     def run(self) -> None:
         while self._chunks:
-            suspects = deque([image] for chunk in self._work(self._chunks, num_cores()) for image in chunk)
+            suspects = deque([image] for chunk in self._work(self._chunks, self._num_workers) for image in chunk)
             while suspects:
                 for (index, uri), *_ in self._work(suspects, 1):
                     self._bury(index, uri)
@@ -87,7 +85,10 @@ class _InProcesses:
         ahead = num_workers + (num_workers > 1)
         context = _context()
         is_stopped = context.Event()
-        pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=(self._examiner, is_stopped))
+        activity = Activity(context, num_workers)
+        self._watch = watch = Watch(activity, self._limit_s)
+        initial = (self._examiner, is_stopped, activity)
+        pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=initial)
         in_work: dict[Future[list[tuple[int, Finding]]], list[Image]] = {}
         try:
             while chunks or in_work:
@@ -95,27 +96,40 @@ class _InProcesses:
                     with _nameless_program():
                         in_work[pool.submit(_examine_chunk, chunks[0])] = chunks[0]
                     chunks.popleft()
-                for future in wait(in_work, return_when=FIRST_COMPLETED).done:
+                for future in watch.done(in_work):
                     self._on_found(future.result())
                     del in_work[future]
         except BrokenProcessPool:
             return list(in_work.values())
         finally:
             is_stopped.set()
-            pool.shutdown(cancel_futures=True)
+            _shut_down(pool, watch, self._limit_s)
         return []
 
     def _bury(self, index: int, uri: str) -> None:
         self._deadly.append(uri)
         if len(self._deadly) > _MAX_DEATHS:
             raise DatasetError(
-                f"More than {_MAX_DEATHS} images ended the process that decodes them, the first: {self._deadly[:3]}.",
-                next_step="Give the job more memory (out of memory looks like this), or lower data.max_megapixels.",
+                f"More than {_MAX_DEATHS} images ended the process that decodes them or took it more than "
+                f"{self._limit_s:g} s, the first: {self._deadly[:3]}.",
+                next_step="Give the job more memory (out of memory looks like this), lower data.max_megapixels, or "
+                "look whether the storage of the images answers.",
             )
+        verdict, reason = Verdict.CORRUPT, "the process that decoded it died (crash or out of memory)"
+        if self._watch.has_killed:
+            verdict, reason = Verdict.TOO_SLOW, f"reading and decoding it took longer than {self._limit_s:g} s, twice"
         writer = self._examiner.writer
-        reason = "the process that decoded it died (crash or out of memory)"
-        died = Finding(Verdict.CORRUPT, reason, pixels_crc32=writer.put(index, None) if writer else 0)
-        self._on_found([(index, died)])
+        self._on_found([(index, Finding(verdict, reason, pixels_crc32=writer.put(index, None) if writer else 0))])
+
+
+def _shut_down(pool: ProcessPoolExecutor, watch: Watch, limit_s: float) -> None:
+    """Ends the workers once each is through with its image; those that are not in time are killed."""
+    ending = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+    ending.start()
+    ending.join(limit_s)
+    if ending.is_alive():
+        watch.kill()
+        ending.join()
 
 
 def _context() -> multiprocessing.context.ForkServerContext:
@@ -140,9 +154,10 @@ def _nameless_program() -> Iterator[None]:
         sys.modules["__main__"] = program
 
 
-def _start(examiner: Examiner, is_stopped: Event) -> None:
-    global _examiner, _is_stopped
-    _examiner, _is_stopped = examiner, is_stopped
+def _start(examiner: Examiner, is_stopped: Event, activity: Activity) -> None:
+    global _examiner, _is_stopped, _activity
+    _examiner, _is_stopped, _activity = examiner, is_stopped, activity
+    activity.enrol()
     # Ctrl-C reaches the whole process group; the parent alone decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
@@ -158,10 +173,11 @@ def _leave_with_parent() -> None:
 
 def _examine_chunk(chunk: list[Image]) -> list[tuple[int, Finding]]:
     """Returns what was found; once the work was stopped, only what was done by then."""
-    assert _examiner is not None, "the worker was not started by _start"
+    assert _examiner is not None and _activity is not None, "the worker was not started by _start"
     found = []
     for index, uri in chunk:
         if _is_stopped is not None and _is_stopped.is_set():
             break
-        found.append((index, _examiner(index, uri)))
+        with _activity.at_work():
+            found.append((index, _examiner(index, uri)))
     return found

@@ -55,6 +55,7 @@ TF_FREE = (
     "dataset/journal.py",
     "dataset/layouts/*.py",
     "dataset/likeness.py",
+    "dataset/overdue.py",
     "dataset/pack.py",
     "dataset/prepare.py",
     "dataset/split.py",

@@ -75,10 +75,16 @@ def locate(
 
     Raises:
         InputMissingError: When there is nothing at `path`.
-        DatasetError: When "archive" was asked for and there is none, or it cannot be unpacked.
+        DatasetError: When it is a pipe or device; when "archive" was asked for and there is none, or it cannot be
+            unpacked.
     """
     if not path.exists():
         raise InputMissingError(f"There is no dataset at {str(path)!r}.", next_step="Check data.uri.")
+    if not (path.is_file() or path.is_dir()):  # to open it would be to wait for ever
+        raise DatasetError(
+            f"The dataset {str(path)!r} is a pipe, socket or device; a folder or a file is read.",
+            next_step="Check data.uri; what comes through a pipe has to be written to a file first.",
+        )
     if layout in ("auto", "archive"):
         found = archive.find(path)
         if found is None and layout == "archive":

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import struct
 import tarfile
 import unicodedata
@@ -24,7 +25,7 @@ from job.dataset.layouts import archive, csv_manifest, image_folder, jsonl_manif
 from job.dataset.layouts.reading import FileReader, as_file_name, as_text
 from job.dataset.layouts.vocabulary import alike_labels
 from job.dataset.prepare import Dataset, prepare
-from job.errors import DatasetError
+from job.errors import DatasetError, InputMissingError
 
 Encode = Callable[..., bytes]
 MakeFolder = Callable[..., Path]
@@ -139,15 +140,31 @@ def test_links_that_go_round_in_circles_end(make_folder: MakeFolder) -> None:
     assert [example.uri for example in image_folder.read(root)] == ["cat/1.png", "dog/2.png"]
 
 
-def test_a_pipe_and_a_device_are_not_opened(tmp_path: Path, make_folder: MakeFolder) -> None:
+def test_a_pipe_a_socket_and_a_device_are_not_opened(
+    tmp_path: Path, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = make_folder("cat/1.png", "dog/2.png")
+    monkeypatch.chdir(root / "cat")  # a socket's path has at most 107 bytes
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.jpg")
     os.mkfifo(root / "cat/pipe.jpg")
     os.mkfifo(root / "cat/pipe")
     (root / "cat/zero.jpg").symlink_to("/dev/zero")
     uris = [example.uri for example in image_folder.read(root)]
-    assert uris == ["cat/1.png", "cat/pipe.jpg", "cat/zero.jpg", "dog/2.png"]
+    assert uris == ["cat/1.png", "cat/pipe.jpg", "cat/socket.jpg", "cat/zero.jpg", "dog/2.png"]
     verdicts = [row.verdict for row in surveyed(root, *uris)]
-    assert verdicts == [Verdict.OK, Verdict.MISSING, Verdict.MISSING, Verdict.OK]
+    assert verdicts == [Verdict.OK, *[Verdict.MISSING] * 3, Verdict.OK]
+
+
+@pytest.mark.parametrize("name", ["data", "data/labels.csv", "data/labels.jsonl", "data/a.tfrecord", "data/a.zip"])
+def test_a_pipe_in_place_of_the_data_or_of_its_one_file_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    for path in (tmp_path / name, tmp_path / "data"):
+        for layout in ("auto", "csv", "jsonl", "tfrecord", "image_folder"):
+            with pytest.raises((DatasetError, InputMissingError)) as error:
+                prepared(path, tmp_path / "w", layout=layout)
+            assert error.value.next_step
 
 
 # --- names

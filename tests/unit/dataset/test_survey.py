@@ -1,25 +1,29 @@
-"""Many images at once: in threads and in processes the same, and a killed worker is a verdict."""
+"""Many images at once: processes find what one finds, and a worker that is killed or hangs is a verdict."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from job.dataset import layouts, pack, survey, workers
+from job.dataset.cores import num_cores
 from job.dataset.decode import decode
 from job.dataset.examine import Examiner, Finding
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.geometry import fit
 from job.dataset.layouts.reading import FileReader
+from job.dataset.overdue import Activity
 from job.errors import DatasetError, StoppedError
 
 Encode = Callable[..., bytes]
@@ -119,10 +123,14 @@ def test_a_copy_under_another_label_says_which(folder: Path) -> None:
     assert rows[1].notes == "duplicate of good.png, which is labelled 'cat'"
 
 
-def test_processes_and_threads_find_and_pack_the_same(folder: Path, tmp_path: Path) -> None:
+def test_processes_find_and_pack_what_this_process_does(folder: Path, tmp_path: Path) -> None:
     many = [name for _ in range(24) for name in NAMES]
     found = []
-    for name, work in (("threads", workers._in_threads), ("processes", workers.examine)):
+
+    def here(examiner: Examiner, images: list[workers.Image], on_found: workers.OnFound) -> None:
+        on_found([(index, examiner(index, uri)) for index, uri in images])
+
+    for name, work in (("here", here), ("processes", workers.examine)):
         assert pack.allocate(tmp_path / name, len(many), 12)
         writer = pack.PackWriter(tmp_path / name, 12, "squash")
         findings: dict[int, Finding] = {}
@@ -131,7 +139,7 @@ def test_processes_and_threads_find_and_pack_the_same(folder: Path, tmp_path: Pa
         writer.close()
         for call in calls:
             findings.update(call)
-        assert sum(map(len, calls)) == len(findings) == len(many) > workers.FEW, "an image was examined twice"
+        assert sum(map(len, calls)) == len(findings) == len(many), "an image was examined twice"
         found.append((findings, np.load(tmp_path / name)))
     assert found[0][0] == found[1][0]
     np.testing.assert_array_equal(found[0][1], found[1][1])
@@ -141,16 +149,100 @@ def test_processes_and_threads_find_and_pack_the_same(folder: Path, tmp_path: Pa
     assert not found[0][1][8].any(), "a missing image's row stays black"
 
 
+@pytest.mark.parametrize("num_images", [6, 210])
 def test_an_image_that_kills_its_worker_is_quarantined_alone(
-    deadly: Callable[[set[str]], layouts.Reader],
+    deadly: Callable[[set[str]], layouts.Reader], num_images: int
 ) -> None:
-    images = [(number, str(number)) for number in range(workers.FEW + 10)]
+    images = [(number, str(number)) for number in range(num_images)]
     findings: dict[int, Finding] = {}
-    workers.examine(Examiner(deadly({"3", "150"}), 8, 1.0), images, findings.update)
+    workers.examine(Examiner(deadly({"3", "5"}), 8, 1.0), images, findings.update)
     assert len(findings) == len(images)
-    assert sorted(index for index, found in findings.items() if found.verdict is not Verdict.OK) == [3, 150]
+    assert sorted(index for index, found in findings.items() if found.verdict is not Verdict.OK) == [3, 5]
     assert findings[3].verdict is Verdict.CORRUPT
     assert "died" in findings[3].reason
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[[Path], threading.Event]]:
+    """Returns a function that makes everybody else who opens a file wait: for /proc/sys/fs/lease-break-time, 45 s.
+
+    What it returns is set as soon as somebody waits.
+    """
+    is_waited_for = threading.Event()
+    before = signal.signal(signal.SIGIO, lambda number, frame: is_waited_for.set())
+    opened = []
+
+    def hold(path: Path) -> threading.Event:
+        opened.append(path.open("rb+"))
+        try:
+            fcntl.fcntl(opened[-1], fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            pytest.skip(f"this file system grants no lease: {error}")
+        return is_waited_for
+
+    try:
+        yield hold
+    finally:
+        for file in opened:
+            file.close()
+        signal.signal(signal.SIGIO, before)
+
+
+@pytest.mark.parametrize("num_others", [4, 60])
+def test_an_image_that_never_comes_is_too_slow_and_the_others_are_found(
+    tmp_path: Path, encoded: Encode, hold: Callable[[Path], threading.Event], num_others: int
+) -> None:
+    for number in range(num_others):
+        (tmp_path / f"{number}.png").write_bytes(encoded(number))
+    (tmp_path / "held.png").write_bytes(encoded(99))
+    hold(tmp_path / "held.png")
+    names = ["0.png", "1.png", "held.png", *(f"{number}.png" for number in range(2, num_others))]
+    calls: list[list[tuple[int, Finding]]] = []
+    examiner = Examiner(FileReader(tmp_path), 8, 1.0)
+    workers.examine(examiner, list(enumerate(names)), calls.append, limit_s=2.0)
+    findings = dict(found for call in calls for found in call)
+    assert sum(map(len, calls)) == len(findings) == len(names)
+    assert {index for index, found in findings.items() if found.verdict is not Verdict.OK} == {2}
+    assert findings[2] == Finding(Verdict.TOO_SLOW, "reading and decoding it took longer than 2 s, twice")
+    assert not multiprocessing.active_children()
+
+
+def test_a_stopped_worker_costs_no_image_its_verdict(deadly: Callable[[set[str]], layouts.Reader]) -> None:
+    images = [(number, str(number)) for number in range(300)]
+    findings: dict[int, Finding] = {}
+    stopped: list[int] = []
+
+    def stop_one(found: list[tuple[int, Finding]]) -> None:
+        findings.update(found)
+        if not stopped:
+            pid = multiprocessing.active_children()[0].pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+
+    workers.examine(Examiner(deadly(set()), 8, 1.0), images, stop_one, limit_s=2.0)
+    assert stopped
+    assert len(findings) == len(images)
+    assert {found.verdict for found in findings.values()} == {Verdict.OK}
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="one worker at a time")
+def test_an_error_is_not_held_up_by_a_worker_that_hangs(
+    tmp_path: Path, encoded: Encode, hold: Callable[[Path], threading.Event]
+) -> None:
+    for number in range(60):
+        (tmp_path / f"{number}.png").write_bytes(encoded(number))
+    is_waited_for = hold(tmp_path / "8.png")
+
+    def stop(found: object) -> None:
+        assert is_waited_for.wait(60), "no worker came to the image"
+        raise StoppedError("stopped")
+
+    with pytest.raises(StoppedError):
+        images = [(number, f"{number}.png") for number in range(60)]
+        workers.examine(Examiner(FileReader(tmp_path), 8, 1.0), images, stop, limit_s=2.0)
+    assert not multiprocessing.active_children()
 
 
 def test_a_stop_leaves_no_worker_behind(deadly: Callable[[set[str]], layouts.Reader]) -> None:
@@ -160,7 +252,7 @@ def test_a_stop_leaves_no_worker_behind(deadly: Callable[[set[str]], layouts.Rea
         calls.append(found)
         raise StoppedError("stopped")
 
-    for num_images in (3, workers.FEW + 10):
+    for num_images in (3, 210):
         with pytest.raises(StoppedError):
             workers.examine(Examiner(deadly(set()), 8, 1.0), [(n, "") for n in range(num_images)], stop)
     assert len(calls) == 2
@@ -173,6 +265,7 @@ def test_a_stopped_worker_does_not_finish_its_chunk(
     is_stopped = multiprocessing.get_context("forkserver").Event()
     monkeypatch.setattr(workers, "_is_stopped", is_stopped)
     monkeypatch.setattr(workers, "_examiner", Examiner(deadly(set()), 8, 1.0))
+    monkeypatch.setattr(workers, "_activity", Activity(multiprocessing.get_context("forkserver"), 1))
     chunk = [(n, "") for n in range(5)]
     assert [index for index, _ in workers._examine_chunk(chunk)] == [0, 1, 2, 3, 4]
     is_stopped.set()
