@@ -1,8 +1,9 @@
 """s3:// and az:// as a `Store`, through obstore (an extra).
 
-obstore accepts damaged and short bodies without a word (measured), so sizes are always compared, and content where
-the service tells its MD5: S3 does in the ETag of an object that was written in one piece. Writes of the same content
-get the same ETag on S3, so a version there is a content, not a moment.
+obstore accepts damaged and short bodies without a word (measured), so sizes are always compared, and content where its
+MD5 is known: S3 tells it in the ETag of an object that was written in one piece, and what is written here carries it
+as metadata, since obstore shows no other checksum. Writes of the same content get the same ETag on S3, so a version
+there is a content, not a moment.
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ from job.storage.retry import PassingError, Policy, Retrier
 from job.storage.store import ABSENT, ObjectInfo, VersionConflictError, conflict
 
 if TYPE_CHECKING:
-    from obstore import PutMode
+    from obstore import PutMode, PutResult
     from obstore.store import AzureStore, S3Store
 
 _PLAIN_MD5 = re.compile(r'"([0-9a-f]{32})"')
-_PART_BYTES = 16 << 20
+_LARGE_BYTES = 16 << 20
+"""Above it an object is sent in parts, up to it in one request with a condition."""
+_PART_BYTES = 8 << 20
+_PARTS_AT_ONCE = 4
+_MD5 = "md5"
+"""The name of our metadata, valid on S3 and Azure. Whoever writes the object in another way takes it off."""
 
 
 class ObstoreStore:
@@ -82,7 +88,7 @@ class ObstoreStore:
             found = obstore.get(self._client, self._key(name))
             info = self._info(found.meta["path"], found.meta["size"], found.meta["e_tag"])
             data = bytes(found.bytes())
-            _demand(len(data), checksum.of_bytes(data, "md5"), info)
+            _demand(len(data), checksum.of_bytes(data, "md5"), info, found.attributes.get(_MD5, ""))
             return data
 
         return self._retry.run("reading", self._full(name), work)
@@ -96,7 +102,7 @@ class ObstoreStore:
             if seen is None:
                 seen = _version(self._describe(name))
             try:
-                done = obstore.put(self._client, self._key(name), data, mode=_mode(seen), use_multipart=False)
+                done = self._put(name, data, md5, seen)
             except (foreign.AlreadyExistsError, foreign.PreconditionError, FileNotFoundError) as error:
                 if isinstance(error, FileNotFoundError) and seen == ABSENT:
                     raise
@@ -123,7 +129,7 @@ class ObstoreStore:
                         size_bytes += file.write(chunk)
                         if time.monotonic() - started_s > limit_s:
                             raise PassingError(f"only {size_bytes:,} bytes came in {limit_s:.0f} s")
-                _demand(size_bytes, digest.digest().hex(), info)
+                _demand(size_bytes, digest.digest().hex(), info, found.attributes.get(_MD5, ""))
 
             try:
                 self._retry.run("downloading", self._full(info.name), work, size_bytes=info.size_bytes)
@@ -142,37 +148,28 @@ class ObstoreStore:
         with disk.border(str(source), source), source.open("rb") as stream:
             # A log file may grow meanwhile: what it holds now is what is sent and compared.
             size_bytes = os.fstat(stream.fileno()).st_size
-            is_in_parts = size_bytes > _PART_BYTES
+            is_in_parts = size_bytes > _LARGE_BYTES
             md5 = checksum.of_stream(stream, size_bytes, "md5")
             full, seen = self._full(name), ""
 
             def work(_: int) -> ObjectInfo:
                 nonlocal seen
                 there = self._describe(name)
-                # What the first try saw is all that may be replaced (an upload in parts has no condition: looked at
-                # before it starts, not when it ends).
-                seen = seen or _version(there)
+                seen = seen or _version(there)  # what the first try saw is all that may be replaced
                 if _version(there) != seen:
                     return self._demand_ours(name, size_bytes, md5, seen)
                 stream.seek(0)
                 try:
-                    done = obstore.put(
-                        self._client,
-                        self._key(name),
-                        _pieces(stream, size_bytes) if is_in_parts else stream.read(size_bytes),
-                        mode="overwrite" if is_in_parts else _mode(seen),
-                        use_multipart=is_in_parts,
-                        chunk_size=_PART_BYTES,
-                        max_concurrency=4,  # 64 MiB in memory
-                    )
+                    if is_in_parts:
+                        self._put_in_parts(name, stream, size_bytes, md5, seen)
+                    elif e_tag := self._put(name, stream.read(size_bytes), md5, seen)["e_tag"]:
+                        seen = _quoted(e_tag)  # if it is damaged, it is ours to replace
                 except (foreign.AlreadyExistsError, foreign.PreconditionError):
                     return self._demand_ours(name, size_bytes, md5, seen)
-                stored = self._describe(name)
-                if stored is not None and stored.version == _quoted(done["e_tag"]):
-                    seen = stored.version
+                stored, kept = self._describe_with_md5(name)
                 if stored is None or stored.size_bytes != size_bytes:
                     raise PassingError(f"{stored.size_bytes if stored else 0:,} of {size_bytes:,} bytes are stored")
-                if stored.checksum and stored.checksum != md5:
+                if (stored.checksum or kept or md5) != md5:
                     raise PassingError("what is stored differs from the file")
                 return stored
 
@@ -186,6 +183,30 @@ class ObstoreStore:
                 return
 
         self._retry.run("deleting", self._full(name), work)
+
+    def _put(self, name: str, data: bytes, md5: str, seen: str) -> PutResult:
+        """Writes an object in one request, which the service refuses where another version is there by now."""
+        mode: PutMode = "create" if seen == ABSENT else {"e_tag": seen}
+        return obstore.put(self._client, self._key(name), data, attributes={_MD5: md5}, mode=mode, use_multipart=False)
+
+    def _put_in_parts(self, name: str, stream: BinaryIO, size_bytes: int, md5: str, seen: str) -> None:
+        """Writes a large object; each part is tried again by itself.
+
+        obstore passes no condition on with the request that makes one object of the parts. So the version is looked at
+        once more when all is sent but what is on its way, 32 MiB or less: what somebody else wrote until then stays.
+        Left with an error, the writer gives the parts up.
+        """
+        with obstore.open_writer(
+            self._client,
+            self._key(name),
+            attributes={_MD5: md5},
+            buffer_size=_PART_BYTES,
+            max_concurrency=_PARTS_AT_ONCE,
+        ) as writer:
+            while size_bytes > 0 and (piece := stream.read(min(_PART_BYTES, size_bytes))):
+                size_bytes -= writer.write(piece)
+            if _version(self._describe(name)) != seen:
+                raise conflict(self._full(name), seen)
 
     def _demand_ours(self, name: str, size_bytes: int, md5: str, seen: str) -> ObjectInfo:
         """Returns an object that holds our content although its answer was lost; else somebody else wrote it."""
@@ -207,14 +228,18 @@ class ObstoreStore:
         return there if found == md5 else None
 
     def _describe(self, name: str) -> ObjectInfo | None:
+        return self._describe_with_md5(name)[0]
+
+    def _describe_with_md5(self, name: str) -> tuple[ObjectInfo | None, str]:
+        """Returns the object, None where there is none, and the MD5 it was written with, "" where that is not known."""
         key = self._key(name)
         if not key:
-            return None
+            return None, ""
         try:
-            meta = obstore.head(self._client, key)
+            found = obstore.get(self._client, key, options={"head": True})
         except FileNotFoundError:
-            return None
-        return self._info(meta["path"], meta["size"], meta["e_tag"])
+            return None, ""
+        return self._info(found.meta["path"], found.meta["size"], found.meta["e_tag"]), found.attributes.get(_MD5, "")
 
     def _info(self, key: str, size_bytes: int, e_tag: str | None) -> ObjectInfo:
         name = "" if key == self._prefix.rstrip("/") else key.removeprefix(self._prefix)
@@ -238,18 +263,8 @@ def _version(info: ObjectInfo | None) -> str:
     return ABSENT if info is None else info.version
 
 
-def _mode(version: str) -> PutMode:
-    return "create" if version == ABSENT else {"e_tag": version}
-
-
-def _pieces(stream: BinaryIO, size_bytes: int) -> Iterator[bytes]:
-    while size_bytes > 0 and (piece := stream.read(min(_PART_BYTES, size_bytes))):
-        size_bytes -= len(piece)
-        yield piece
-
-
-def _demand(size_bytes: int, md5: str, info: ObjectInfo) -> None:
-    """Refuses a body that is not whole and right."""
+def _demand(size_bytes: int, md5: str, info: ObjectInfo, kept: str) -> None:
+    """Refuses a body that is not whole and right; `kept` is the MD5 it was written with, "" where that is not known."""
     if size_bytes != info.size_bytes:
         raise PassingError(f"{size_bytes:,} of {info.size_bytes:,} bytes came")
     if info.checksum and md5 != info.checksum:
@@ -257,3 +272,5 @@ def _demand(size_bytes: int, md5: str, info: ObjectInfo) -> None:
             f"the content came damaged: MD5 {md5}, expected {info.checksum} "
             "(a bucket with KMS keys lists no MD5: then set AWS_SERVER_SIDE_ENCRYPTION=aws:kms)"
         )
+    if kept and md5 != kept:
+        raise PassingError(f"the content is damaged: MD5 {md5}, but it was written with {kept}")

@@ -1,4 +1,4 @@
-"""What a network does to az://: Azurite behind the proxy. Azure lists no checksum: sizes are what can be compared."""
+"""What a network does to az://: Azurite behind the proxy. Azure lists no checksum: what was uploaded carries one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.demo.object_store.faults import BreakUpload, Fault, Refuse, Reset, Status, Truncate
+from job.demo.object_store.faults import BreakUpload, Corrupt, Fault, Refuse, Reset, Status, Truncate
 from job.errors import AccessError, TemporaryError
 from job.storage.obstore_services import azure
 from job.storage.obstore_store import ObstoreStore
@@ -38,7 +38,16 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "fault",
-    [Status(503), Status(429), Reset(), Reset(after_bytes=100), Refuse(), Truncate(100), Truncate(50, True)],
+    [
+        Status(503),
+        Status(429),
+        Reset(),
+        Reset(after_bytes=100),
+        Refuse(),
+        Truncate(100),
+        Truncate(50, True),
+        Corrupt(1),
+    ],
     ids=str,
 )
 def test_a_folder_goes_through_a_fault_and_back(store: ObstoreStore, proxy: Proxy, tmp_path: Path, fault: Fault):
