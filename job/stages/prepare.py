@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def survey(workspace: Workspace, local_path: Path, *, pack: bool = True) -> Data
             work_dir=workspace.cache_dir,
             stored_px=stored_px,
             seed=config.train.seed,
-            on_progress=lambda _, done, total: hook(done, total),
+            on_progress=lambda what, done, total: hook(done, total) if what == "survey" else None,
             pack=pack,
             local_images=local_images,
         )
@@ -62,18 +63,24 @@ def survey(workspace: Workspace, local_path: Path, *, pack: bool = True) -> Data
 
 
 def pull(workspace: Workspace) -> Path:
-    """Returns the local path of the data: where it is, or the copy of a remote folder or file."""
+    """Returns the local path of the data: where it is, or the copy of a remote folder or file.
+
+    An archive is unpacked by then; `layouts` finds it in the cache.
+    """
     uri = workspace.config.data.uri
     assert uri is not None
     if (path := local_path(uri)) is not None:
+        _unpack(workspace, path)
         return path
     # A URI may name one file (an archive, a manifest, a shard) as well as a folder.
     if at(uri).stat("") is None:
         _pull(workspace, uri, None)
+        _unpack(workspace, workspace.data_dir)
         return workspace.data_dir
     folder, name = split(uri)
     _pull(workspace, folder, [name])
     path = workspace.data_dir / name
+    _unpack(workspace, path)
     if beside := layouts.images_beside(path, workspace.config.data.layout, work_dir=workspace.cache_dir):
         _pull(workspace, folder, [name, *beside])
     return path
@@ -87,6 +94,20 @@ def _pull(workspace: Workspace, uri: str, names: list[str] | None) -> None:
         objects=pulled.num_objects,
         bytes=pulled.num_bytes,
     )
+
+
+def _unpack(workspace: Workspace, path: Path) -> None:
+    """Unpacks an archive under a bar of its own; whoever locates the data later finds it done."""
+    layout = workspace.config.data.layout
+    if not layouts.is_archive(path, layout):
+        return
+    with workspace.timings.stage("unpack"), workspace.bar("unpack", unit="MB") as bar:
+        hook = workspace.watched(bar, "unpack")
+
+        def in_megabytes(done_bytes: int, total_bytes: int) -> None:
+            hook(math.ceil(done_bytes / 1e6), math.ceil(total_bytes / 1e6))
+
+        layouts.locate(path, layout, work_dir=workspace.cache_dir, on_progress=in_megabytes)
 
 
 def pull_named_images(workspace: Workspace, local_path: Path) -> dict[str, Path]:

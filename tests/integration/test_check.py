@@ -190,3 +190,14 @@ def test_images_of_folders_with_like_names_are_kept_apart(bucket: ObjectStore, t
     workspace = Workspace.open(configs.load(values=given), Platform("laptop"), JsonConsole(io.StringIO()), Stop())
     local = prepare.pull_named_images(workspace, prepare.pull(workspace))
     assert [local[uri].read_bytes() for uri in uris] == [b"a-b/c", b"a/b-c"]
+
+
+@pytest.mark.parametrize("data", ["gs://photos/set.zip", "set.zip"])
+def test_an_archive_is_unpacked_once_under_a_bar_of_its_own(data: str, bucket: ObjectStore, tmp_path: Path) -> None:
+    if data == "set.zip":
+        (tmp_path / data).write_bytes(_zip())
+        data = str(tmp_path / data)
+    said = [line.partition(",")[0] for line in _check(tmp_path, data)]
+    bars = [line for line in said if line.startswith(("unpack: ", "survey: "))]
+    assert bars == ["unpack: 1/1 MB", "survey: 20/20 images"]
+    assert not any(line.startswith("unpack") for line in _check(tmp_path, data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from job.dataset.layouts import archive
 from job.dataset.pack import allocate
 from job.demo.object_store import ObjectStore
 from job.errors import TemporaryError
@@ -83,7 +85,8 @@ def test_a_disk_that_fills_up_during_a_pull_keeps_what_is_whole_and_goes_on(
         """At the sixth download all that is free is taken, but for less than one more file."""
         with lock:
             seen.extend([target] if "alt=media" in target else [])
-            if len(seen) == 6 and not ballast.exists():
+            if len(seen) == 6 and store.fault is not None:
+                store.fault = None  # or it would fill it again, if the pull ended at the sixth
                 ballast.write_bytes(bytes(disk.free_bytes(small_disk) - 400_000))
 
     store.fault = somebody_else_fills_it
@@ -121,6 +124,24 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_one_before_stays(smal
         saved.save(progress(2), None)
         saved.wait()
         assert saved.newest() == "00000002-1-0"
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_an_archive_that_does_not_fit_leaves_nothing_and_is_unpacked_once_there_is_room(
+    small_disk: Path, tmp_path: Path, form: str
+):
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    content = np.random.default_rng(0).bytes(1_000_000)
+    for number in range(5):
+        (tmp_path / "data" / "cat" / f"{number}.jpg").write_bytes(content)
+    path = Path(shutil.make_archive(str(tmp_path / "set"), form, tmp_path / "data"))
+    (small_disk / "ballast").write_bytes(bytes(5_000_000))
+    with pytest.raises(TemporaryError, match=rf"unpacking the archive 'set\.{form}' .*; 3\.\d MB are free") as caught:
+        archive.unpack(path, small_disk / "work")
+    assert caught.value.exit_code == 75
+    assert list((small_disk / "work").iterdir()) == []
+    (small_disk / "ballast").unlink()
+    assert len(files(archive.unpack(path, small_disk / "work"))) == 5
 
 
 def test_a_pack_that_does_not_fit_is_not_made(small_disk: Path):

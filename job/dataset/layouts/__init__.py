@@ -27,6 +27,7 @@ __all__ = [
     "Reader",
     "UnreadableRecordError",
     "images_beside",
+    "is_archive",
     "is_one_file",
     "locate",
     "read",
@@ -61,6 +62,11 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "image_folder": Layout(image_folder.recognise, image_folder.read),
 }
 """In the order in which `auto` tries them: a manifest beside image folders is what the user means."""
+
+
+def is_archive(path: Path, layout: str = "auto") -> bool:
+    """Says whether `locate` has something to unpack, now or before."""
+    return layout in ("auto", "archive") and (path.is_file() or path.is_dir()) and archive.find(path) is not None
 
 
 def locate(

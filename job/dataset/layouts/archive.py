@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from job.errors import DatasetError, JobError
+from job.storage import disk
 
 EXTENSIONS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -61,7 +62,7 @@ def unpack(path: Path, work_dir: Path, *, on_progress: Progress | None = None) -
 
     Raises:
         DatasetError: When the archive is damaged, encrypted, or holds something that must not be unpacked.
-        JobError: When the disk is full.
+        TemporaryError: When the disk is full.
     """
     status = path.stat()
     allowed = max(HARMLESS_BYTES, MAX_GROWTH * status.st_size)
@@ -90,6 +91,7 @@ def unpack(path: Path, work_dir: Path, *, on_progress: Progress | None = None) -
     except OSError as error:
         if target.is_dir():  # Another process was faster; its folder is as whole as ours.
             return target
+        shutil.rmtree(partial, ignore_errors=True)  # before the free space is told
         raise _refusal(path, work_dir, error) from error
     except Exception as error:  # tarfile and zipfile raise nearly every type on damaged bytes.
         raise _damaged(path, error) from error
@@ -142,9 +144,11 @@ def _refusal(path: Path, work_dir: Path, error: OSError) -> JobError:
         )
     if error.errno is None:
         return _damaged(path, error)
+    if disk.is_no_space(error):
+        return disk.no_space(f"the disk is full while unpacking the archive {path.name!r} into {work_dir}", work_dir)
     return JobError(
         f"The archive {path.name!r} cannot be unpacked into {str(work_dir)!r}: {error}.",
-        next_step="Check the archive, the free space and the permissions of work_dir.",
+        next_step="Check the archive and the permissions of work_dir.",
     )
 
 
