@@ -64,7 +64,9 @@ def evaluate(model_uri: str, data_uri: str, *, as_json: bool) -> None:
     workspace = Workspace.open(settings, recognise(os.environ), console(sys.stderr), Stop(), is_run=False)
     path = prepare.pull(workspace)
     examples = layouts.read(path, work_dir=workspace.cache_dir)
-    reader = layouts.reader(path, work_dir=workspace.cache_dir, local=prepare.pull_named_images(workspace, path))
+    local = prepare.pull_named_images(workspace, path)
+    # Nothing of the images leaves this command, so links may lead anywhere.
+    reader = layouts.reader(path, work_dir=workspace.cache_dir, local=local, follow_links=True)
     pairs = [(Image(one.uri, functools.partial(reader.read, one.uri)), one.label) for one in examples]
     classifier = load(model_uri)
     found = inference.evaluate(classifier, pairs)

@@ -54,6 +54,8 @@ class DataConfig(Section):
     """Images with a side shorter than this are quarantined as too small."""
     max_megapixels: Positive = 100.0
     """Images larger than this are quarantined as too large."""
+    follow_links: bool = False
+    """Whether links out of the data folder are read; otherwise such images are quarantined as outside."""
     near_duplicates: bool = True
     """Whether images that show the same, encoded or scaled another way, count as copies; false: equal files alone."""
     pack_gb: Annotated[float, Field(ge=0.0)] = 50.0

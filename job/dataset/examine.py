@@ -10,7 +10,7 @@ from PIL import Image
 
 from job.dataset.decode import decode
 from job.dataset.example import Verdict
-from job.dataset.layouts.reading import Reader, UnreadableRecordError
+from job.dataset.layouts.reading import OutsideError, Reader, UnreadableRecordError
 from job.dataset.likeness import perceptual_hash
 from job.dataset.pack import PackWriter
 
@@ -60,6 +60,8 @@ class Examiner:
     def _look(self, uri: str) -> tuple[Finding, Image.Image | None]:
         try:
             data = self.reader.read(uri)
+        except OutsideError as error:
+            return Finding(Verdict.OUTSIDE, str(error)), None
         except FileNotFoundError:
             return Finding(Verdict.MISSING, "there is no such file"), None
         except OSError as error:

@@ -22,6 +22,7 @@ class Verdict(StrEnum):
     TOO_SMALL = "too small"
     TOO_LARGE = "too large"
     TOO_SLOW = "too slow"
+    OUTSIDE = "outside"
     MISSING = "missing"
 
 

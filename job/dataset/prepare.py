@@ -103,7 +103,7 @@ def prepare(
     root, layout = layouts.locate(dataset_dir, config.layout, work_dir=work_dir, on_progress=tell("unpack"))
     examples = layouts.read(root, layout, work_dir=work_dir)
     survey.check_classes(examples)
-    reader = layouts.reader(root, layout, work_dir=work_dir, local=local_images)
+    reader = layouts.reader(root, layout, work_dir=work_dir, local=local_images, follow_links=config.follow_links)
     kept = _Kept(config, examples, reader, work_dir, stored_px)
     is_packed = pack and kept.pack_fits
     is_cached = kept.survey_csv.exists() and (not is_packed or kept.pack_path.exists())
@@ -131,7 +131,7 @@ class _Kept:
     ) -> None:
         self._config, self._examples, self._reader, self._stored_px = config, examples, reader, stored_px
         self._stamps = [reader.stamp(example.uri) for example in examples]
-        judged = f"{_FORM}|{PIL.__version__}|{config.min_px}|{config.max_megapixels}"
+        judged = f"{_FORM}|{PIL.__version__}|{config.min_px}|{config.max_megapixels}|{config.follow_links}"
         surveyed = hashlib.sha256(f"{judged}|{config.near_duplicates}\n".encode())
         packed = hashlib.sha256(f"{_FORM}|{PIL.__version__}|{stored_px}|{config.fit}\n".encode())
         for example, stamp in zip(examples, self._stamps, strict=True):

@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 
-def _files(root: Path, local: Mapping[str, Path]) -> Reader:
-    return FileReader(root.parent if root.is_file() else root, dict(local))
+def _files(root: Path, local: Mapping[str, Path], follow_links: bool) -> Reader:
+    return FileReader(root.parent if root.is_file() else root, dict(local), follow_links)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,13 @@ class Layout:
     Attributes:
         recognise: Whether the dataset's folder or file is laid out this way.
         read: Returns the examples, or raises a DatasetError.
-        reader: Returns the reader; takes the local path of each image that was downloaded by its URI.
+        reader: Returns the reader; takes the local path of each image that was downloaded by its URI, and whether
+            links may lead out of the folder.
     """
 
     recognise: Callable[[Path], bool]
     read: Callable[[Path], list[Example]]
-    reader: Callable[[Path, Mapping[str, Path]], Reader] = _files
+    reader: Callable[[Path, Mapping[str, Path], bool], Reader] = _files
 
 
 LAYOUTS: Final[Mapping[str, Layout]] = {
@@ -122,14 +123,22 @@ def read(path: Path, layout: str = "auto", *, work_dir: Path) -> list[Example]:
     return examples
 
 
-def reader(path: Path, layout: str = "auto", *, work_dir: Path, local: Mapping[str, Path] | None = None) -> Reader:
+def reader(
+    path: Path,
+    layout: str = "auto",
+    *,
+    work_dir: Path,
+    local: Mapping[str, Path] | None = None,
+    follow_links: bool = False,
+) -> Reader:
     """Returns what reads the images of `read`'s examples; thread-safe, and picklable for worker processes.
 
     Args:
         local: Where each image of `remote_images` was downloaded to.
+        follow_links: Whether an image may be a link that leads out of the dataset's folder.
     """
     root, name = locate(path, layout, work_dir=work_dir)
-    return LAYOUTS[name].reader(root, local or {})
+    return LAYOUTS[name].reader(root, local or {}, follow_links)
 
 
 def is_one_file(uri: str) -> bool:

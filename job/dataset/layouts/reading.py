@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
@@ -15,6 +16,10 @@ _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 MAX_BYTES = 1 << 30
 """Of one image, as it is read whole: 100 megapixels of four 16-bit channels, not compressed, are 0.8 GB."""
+
+
+class OutsideError(OSError):
+    """The image is a link that leads out of the data folder."""
 
 
 class UnreadableRecordError(Exception):
@@ -29,6 +34,7 @@ class Reader(Protocol):
 
         Raises:
             OSError: When the file is not there or cannot be read; EFBIG when it is too large to be an image.
+            OutsideError: When it is a link out of the data folder, and those are not to be followed.
             UnreadableRecordError: When the stored bytes are damaged.
         """
         ...
@@ -67,10 +73,13 @@ class FileReader:
     Attributes:
         root: The folder that relative uris are relative to.
         local: Where an image that a manifest names by its full URI was downloaded to.
+        follow_links: Whether links may lead out of `root`. Whoever can put a link into the folder would have any
+            image that the job may read trained on, and shipped among the examples of the proof.
     """
 
     root: Path
     local: Mapping[str, Path] = field(default_factory=dict)
+    follow_links: bool = False
 
     def path(self, uri: str) -> Path:
         """Returns where the image lies on this machine.
@@ -94,7 +103,23 @@ class FileReader:
             raise OSError(errno.EINVAL, "is a folder, pipe or device, not a file")
         if status.st_size > MAX_BYTES:
             raise OSError(errno.EFBIG, f"the file has {status.st_size / 1e9:.1f} GB; at most {MAX_BYTES / 1e9:.1f}")
-        return path.read_bytes()
+        return self._inside(path, uri).read_bytes()
+
+    def _inside(self, path: Path, uri: str) -> Path:
+        """Returns the path without links, for what lies in the folder or was named by a full URI."""
+        if self.follow_links or uri in self.local or uri.startswith("file://"):
+            return path
+        real = path.resolve()
+        if not real.is_relative_to(self._real_root):
+            reason = (
+                f"a link that leads out of the data folder, to {as_text(str(real))}; data.follow_links=true reads it"
+            )
+            raise OutsideError(reason)
+        return real
+
+    @cached_property
+    def _real_root(self) -> Path:
+        return self.root.resolve()
 
     def stamp(self, uri: str) -> str:
         try:

@@ -64,8 +64,8 @@ def read(root: Path) -> list[Example]:
     return [Example(uri, spelled(name), split, spelling(name)) for uri, name, split in named]
 
 
-def reader(root: Path, local: Mapping[str, Path]) -> TFRecordReader:
-    """Returns the reader of the shards' images; `local` is not used, as a record is never a remote file."""
+def reader(root: Path, local: Mapping[str, Path], follow_links: bool = False) -> TFRecordReader:
+    """Returns the reader of the shards' images; the rest is not used, as a record is neither remote nor a link."""
     folder = root.parent if root.is_file() else root
     offsets: dict[str, tuple[tuple[int, int], ...]] = {}
     for shard in _shards(root):

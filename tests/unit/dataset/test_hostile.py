@@ -115,7 +115,7 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path, make_folder: M
     assert (row.verdict, row.reason) == (Verdict.MISSING, "is a folder, pipe or device, not a file")
 
 
-def test_links_out_of_the_folder_are_what_they_lead_to_and_those_to_nothing_are_named(
+def test_links_out_of_the_folder_are_outside_and_those_to_nothing_are_named(
     tmp_path: Path, make_folder: MakeFolder
 ) -> None:
     root = make_folder("cat/1.png", "cat/2.png", "dog/3.png")
@@ -123,14 +123,64 @@ def test_links_out_of_the_folder_are_what_they_lead_to_and_those_to_nothing_are_
     (tmp_path / "secret").write_text("user:password")
     (root / "dog/linked.png").symlink_to(elsewhere / "image.png")
     (root / "dog/secret.png").symlink_to(tmp_path / "secret")
+    (root / "dog/inside.png").symlink_to(root / "cat/1.png")
+    (root / "dog/climbing.png").symlink_to("../../elsewhere/image.png")
+    (root / "dog/twice.png").symlink_to(root / "dog/linked.png")
+    (root / "dog/folder").symlink_to(elsewhere, target_is_directory=True)
     (root / "dog/dangling.png").symlink_to(tmp_path / "nowhere")
     (root / "dog/itself.png").symlink_to(root / "dog/itself.png")
-    uris = [example.uri for example in image_folder.read(root)]
-    rows = {row.uri.rpartition("/")[2]: row for row in surveyed(root, *uris)}
-    assert rows["linked.png"].verdict is Verdict.OK
-    assert rows["secret.png"].verdict is Verdict.NOT_AN_IMAGE
+    uris = [*(example.uri for example in image_folder.read(root)), "dog/folder/image.png"]
+    rows = {row.uri.removeprefix("dog/"): row for row in surveyed(root, *uris)}
+    for name in ("linked.png", "climbing.png", "twice.png", "folder/image.png"):
+        reason = f"a link that leads out of the data folder, to {elsewhere}/image.png; data.follow_links=true reads it"
+        assert (rows[name].verdict, rows[name].reason, rows[name].sha256) == (Verdict.OUTSIDE, reason, "")
+    assert rows["secret.png"].verdict is Verdict.OUTSIDE
+    assert "user:pas" not in rows["secret.png"].reason, "nothing of what it holds is told"
+    assert rows["inside.png"].verdict is Verdict.OK
     assert rows["dangling.png"].reason == "there is no such file"
     assert rows["itself.png"].verdict is Verdict.MISSING
+
+
+def test_links_out_of_the_folder_are_read_where_that_was_asked_for(tmp_path: Path, make_folder: MakeFolder) -> None:
+    # Pictures are numbered by their place: the first six are those of the dogs, too.
+    elsewhere = make_folder(*(f"cat-{number}.png" for number in range(-6, 6)), root="all")
+    dogs = make_folder(*(f"{number}.png" for number in range(20, 26)), root="dogs")
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    for number in range(6):
+        (tmp_path / "data" / "cat" / f"{number}.png").symlink_to(elsewhere / f"cat-{number}.png")
+    (tmp_path / "data" / "dog").symlink_to(dogs, target_is_directory=True)
+    with pytest.raises(
+        DatasetError, match=r"(?s)12 outside.*cat/0\.png: outside, a link .* data\.follow_links"
+    ) as refused:
+        prepared(tmp_path / "data", tmp_path / "w", max_bad=0.5)
+    assert refused.value.exit_code == 65
+    followed = prepared(tmp_path / "data", tmp_path / "w", max_bad=0.0, follow_links=True)
+    assert {row.verdict for row in followed.rows} == {Verdict.OK}
+
+
+def test_a_data_folder_that_is_a_link_itself_is_read(tmp_path: Path, make_folder: MakeFolder) -> None:
+    root = make_folder(*(f"{label}/{number}.png" for label in ("cat", "dog") for number in range(5)))
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    assert {row.verdict for row in prepared(tmp_path / "link", tmp_path / "w", max_bad=0.0).rows} == {Verdict.OK}
+
+
+@pytest.mark.parametrize("name", ["../elsewhere/1.png", "linked.png"])
+def test_a_manifest_reaches_out_of_its_folder_by_full_names_alone(
+    tmp_path: Path, make_folder: MakeFolder, name: str
+) -> None:
+    elsewhere = make_folder("1.png", root="elsewhere")
+    root = make_folder(*(f"{number}.png" for number in range(8)))
+    (root / "linked.png").symlink_to(elsewhere / "1.png")
+    rows = [f"{number}.png,{'cat' if number % 2 else 'dog'}" for number in range(8)]
+    csv_of(root, "\n".join(["image,label", *rows, f"{name},cat"]))
+    if name == "linked.png":
+        outside = [row for row in prepared(root, tmp_path / "w").rows if row.verdict is not Verdict.OK]
+        assert [(row.uri, row.verdict) for row in outside] == [("linked.png", Verdict.OUTSIDE)]
+    else:
+        with pytest.raises(DatasetError, match="lies outside the manifest's folder"):
+            prepared(root, tmp_path / "w")
+    csv_of(root, "\n".join(["image,label", *rows, f"{(root / 'linked.png').as_uri()},cat"]))
+    assert {row.verdict for row in prepared(root, tmp_path / "w").rows} == {Verdict.OK}
 
 
 def test_links_that_go_round_in_circles_end(make_folder: MakeFolder) -> None:
