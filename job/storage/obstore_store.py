@@ -193,7 +193,7 @@ class ObstoreStore:
         """Writes a large object; each part is tried again by itself.
 
         obstore passes no condition on with the request that makes one object of the parts. So the version is looked at
-        once more when all is sent but what is on its way, 32 MiB or less: what somebody else wrote until then stays.
+        once more when all is sent but the last five parts, 40 MiB or less: what somebody else wrote until then stays.
         Left with an error, the writer gives the parts up.
         """
         with obstore.open_writer(
