@@ -12,7 +12,7 @@ from job.config import Config
 from job.console import Console
 from job.interruption import Stop
 from job.platforms import Platform
-from job.stages import deliver, ending, export, handover, measure, prepare, train
+from job.stages import deliver, ending, export, handover, measure, prepare, together, train
 from job.versions import versions
 from job.workspace import Workspace
 
@@ -39,9 +39,9 @@ def _lead(workspace: Workspace) -> dict[str, Any]:
     """The whole story: what the chief of several machines does, and a machine by itself."""
     with deliver.lease(workspace), ending.told(workspace):
         workspace.begin(versions())
-        with deliver.logs(workspace), handover.logs(workspace):
-            dataset = prepare.dataset(workspace)
-            trainer = train.trainer(workspace, dataset)
+        with deliver.logs(workspace), handover.logs(workspace), together.machines(workspace) as machines:
+            dataset = prepare.dataset(workspace, machines.share)
+            trainer = train.trainer(workspace, machines, dataset)
             candidates = trainer.run()
             choice = measure.winner(workspace, dataset, trainer, candidates)
             measured = measure.on_test_split(workspace, dataset, trainer, choice)
@@ -52,7 +52,9 @@ def _lead(workspace: Workspace) -> dict[str, Any]:
 
 
 def _follow(workspace: Workspace) -> dict[str, Any]:
-    """What every other machine does: it trains along and writes nothing."""
-    dataset = prepare.dataset(workspace)
-    train.trainer(workspace, dataset).run()
+    """What every other machine does: its share of everything, and it writes nothing."""
+    with together.machines(workspace) as machines:
+        dataset = prepare.dataset(workspace, machines.share)
+        trainer = train.trainer(workspace, machines, dataset)
+        measure.along(workspace, dataset, trainer, trainer.run())
     return deliver.report_of_chief(workspace)

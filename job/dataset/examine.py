@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
+from typing import Any, Final
 
 from PIL import Image
 
@@ -33,6 +35,19 @@ class Finding:
     size_bytes: int = 0
     perceptual_hash: str = ""
     pixels_crc32: int = 0
+
+    def values(self) -> tuple[Any, ...]:
+        """Returns the fields in their order, for JSON."""
+        return _VALUES(self)
+
+    @classmethod
+    def of(cls, verdict: str, *rest: Any) -> Finding:
+        """Returns the finding with these values; raises ValueError or TypeError for others."""
+        return cls(Verdict(verdict), *rest)
+
+
+# Not dataclasses.astuple, which copies every string.
+_VALUES: Final = attrgetter(*(field.name for field in fields(Finding)))
 
 
 @dataclass(frozen=True)

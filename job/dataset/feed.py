@@ -57,10 +57,19 @@ class Feed:
         fetch: Gives the inputs; called from a background thread.
         batch: Global batch B.
         mixes: Whether each example comes with a partner.
+        fed: The rows of a batch that this machine feeds; the inputs of the others, which it has no use for, are zeros.
     """
 
     def __init__(
-        self, examples: np.ndarray, labels: np.ndarray, fetch: Fetch, *, batch: int, seed: int, mixes: bool = False
+        self,
+        examples: np.ndarray,
+        labels: np.ndarray,
+        fetch: Fetch,
+        *,
+        batch: int,
+        seed: int,
+        mixes: bool = False,
+        fed: slice = slice(None),
     ) -> None:
         assert len(examples) > 0
         self._examples = examples
@@ -69,6 +78,7 @@ class Feed:
         self._batch = batch
         self._seed = seed
         self._mixes = mixes
+        self._fed = fed
 
     def indices(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns (rows of the dataset int64 [B], epochs int64 [B]) of a step."""
@@ -77,7 +87,7 @@ class Feed:
 
     def batch(self, step: int) -> Batch:
         indices, epochs = self.indices(step)
-        inputs = self._fetch(indices, epochs)
+        inputs = self._inputs(indices, epochs)
         labels = self._labels[indices]
         randoms = uniforms(self._seed, epochs, indices)
         if not self._mixes:
@@ -85,7 +95,7 @@ class Feed:
             return Batch(indices, inputs, nothing, labels, labels, randoms)
         positions = np.arange(step * self._batch, (step + 1) * self._batch, dtype=np.int64)
         partners, partner_epochs = self._at(positions, salt=1)
-        return Batch(indices, inputs, self._fetch(partners, partner_epochs), labels, self._labels[partners], randoms)
+        return Batch(indices, inputs, self._inputs(partners, partner_epochs), labels, self._labels[partners], randoms)
 
     def batches(self, first_step: int, last_step: int, *, ahead: int = 3) -> Iterator[Batch]:
         """Yields the batches of steps [first, last), fetched ahead in one background thread."""
@@ -101,6 +111,14 @@ class Feed:
             finally:
                 for future in queue:
                     future.cancel()
+
+    def _inputs(self, indices: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+        fetched = self._fetch(indices[self._fed], epochs[self._fed])
+        if len(fetched) == len(indices):
+            return fetched
+        inputs = np.zeros((len(indices), *fetched.shape[1:]), fetched.dtype)
+        inputs[self._fed] = fetched
+        return inputs
 
     def _at(self, positions: np.ndarray, *, salt: int) -> tuple[np.ndarray, np.ndarray]:
         num = len(self._examples)

@@ -15,20 +15,14 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import fields
-from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import IO, Self
 
 from job.dataset.examine import Finding
-from job.dataset.example import Verdict
 
 Entry = tuple[str, str, Finding]
 """(uri, stamp, what was found)."""
-
-# Not dataclasses.astuple, which copies every string.
-_VALUES: Final = attrgetter(*(field.name for field in fields(Finding)))
 
 
 class Journal:
@@ -89,7 +83,7 @@ class Journal:
     def append(self, pack: str | None, entries: Iterable[Entry]) -> None:
         """Notes images of which everything is done, pixels included."""
         assert self._file is not None
-        lines = [json.dumps([pack or "", uri, stamp, *_VALUES(finding)]) + "\n" for uri, stamp, finding in entries]
+        lines = [json.dumps([pack or "", uri, stamp, *finding.values()]) + "\n" for uri, stamp, finding in entries]
         self._file.seek(0, os.SEEK_END)
         self._file.write("".join(lines).encode("ascii"))
         self._file.flush()
@@ -112,7 +106,7 @@ class Journal:
 def _parsed(line: bytes) -> tuple[str, str, str, Finding] | None:
     try:
         values = json.loads(line)
-        pack, uri, stamp, verdict, *rest = values
-        return pack, uri, stamp, Finding(Verdict(verdict), *rest)
+        pack, uri, stamp, *finding = values
+        return pack, uri, stamp, Finding.of(*finding)
     except (ValueError, TypeError):
         return None

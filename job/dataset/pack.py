@@ -94,7 +94,10 @@ class PackWriter:
     def put(self, index: int, image: Image.Image | None) -> int:
         """Writes row `index`, black without an image, and returns the CRC-32 of its bytes."""
         _, stored_px, mode = self._arguments
-        pixels = bytes(self._row_bytes) if image is None else fit(image, stored_px, mode).tobytes()
+        return self.write(index, bytes(self._row_bytes) if image is None else fit(image, stored_px, mode).tobytes())
+
+    def write(self, index: int, pixels: bytes) -> int:
+        """Writes row `index` and returns the CRC-32 of its bytes."""
         row, at = memoryview(pixels), self._place(index)
         # pwrite instead of a writable memory map: no page faults, and a full disk is an error, not a signal.
         while row:

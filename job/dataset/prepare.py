@@ -18,13 +18,14 @@ import PIL
 from numpy.typing import NDArray
 
 from job.config import DataConfig
-from job.dataset import layouts, split, survey, table
-from job.dataset.examine import Finding
+from job.dataset import layouts, shares, split, survey, table
+from job.dataset.examine import Examiner, Finding
 from job.dataset.example import Example, Row, Split, Verdict
 from job.dataset.journal import Journal
 from job.dataset.layouts import Reader
 from job.dataset.layouts.vocabulary import alike_labels
 from job.dataset.pack import DecodedPixels, PackedPixels, PackWriter, Pixels, allocate, pack_bytes
+from job.dataset.shares import Share, SharedPixels
 from job.dataset.summary import Summary, summarise
 from job.masking import masked
 
@@ -79,6 +80,7 @@ def prepare(
     on_progress: OnProgress | None = None,
     pack: bool = True,
     local_images: Mapping[str, Path] | None = None,
+    share: Share | None = None,
 ) -> Dataset:
     """Returns the dataset, surveying and packing it where that was not done yet.
 
@@ -90,6 +92,7 @@ def prepare(
         pack: Whether to store the decoded images (within `data.pack_gb` and the free disk space); otherwise
             they are decoded whenever they are asked for.
         local_images: Where each image of `layouts.remote_images` was downloaded to.
+        share: This machine's part of the work, where several prepare the dataset; all must call.
 
     Raises:
         InputMissingError: When there is nothing at `dataset_dir`.
@@ -104,10 +107,10 @@ def prepare(
     examples = layouts.read(root, layout, work_dir=work_dir)
     survey.check_classes(examples)
     reader = layouts.reader(root, layout, work_dir=work_dir, local=local_images, follow_links=config.follow_links)
-    kept = _Kept(config, examples, reader, work_dir, stored_px)
+    kept = _Kept(config, examples, reader, work_dir, stored_px, share)
     is_packed = pack and kept.pack_fits
     is_cached = kept.survey_csv.exists() and (not is_packed or kept.pack_path.exists())
-    rows = table.read(kept.survey_csv) if is_cached else kept.survey(is_packed, tell("survey"))
+    rows = kept.table({}) if is_cached else kept.survey(is_packed, tell("survey"))
     survey.check_usable(rows, max_bad=config.max_bad, survey_csv=str(kept.survey_csv))
     assigned = split.assign(rows, config.split, seed)
     classes = tuple(sorted({row.label for row in assigned if row.verdict is Verdict.OK}))
@@ -127,9 +130,16 @@ class _Kept:
     """What is kept in the work folder between calls, and how it comes there."""
 
     def __init__(
-        self, config: DataConfig, examples: Sequence[Example], reader: Reader, work_dir: Path, stored_px: int
+        self,
+        config: DataConfig,
+        examples: Sequence[Example],
+        reader: Reader,
+        work_dir: Path,
+        stored_px: int,
+        share: Share | None,
     ) -> None:
         self._config, self._examples, self._reader, self._stored_px = config, examples, reader, stored_px
+        self._share = share
         self._stamps = [reader.stamp(example.uri) for example in examples]
         judged = f"{_FORM}|{PIL.__version__}|{config.min_px}|{config.max_megapixels}|{config.follow_links}"
         surveyed = hashlib.sha256(f"{judged}|{config.near_duplicates}\n".encode())
@@ -140,7 +150,9 @@ class _Kept:
             packed.update(f"{example.uri}\n".encode("utf-8", "surrogateescape"))
         work_dir.mkdir(parents=True, exist_ok=True)
         self.survey_csv = work_dir / f"survey-{surveyed.hexdigest()[:16]}.csv"
-        self.pack_path = work_dir / f"pixels-{_short(surveyed.hexdigest() + packed.hexdigest())}.npy"
+        # A share of a pack does not stand for all of it.
+        form = "npy" if share is None else "share.npy"
+        self.pack_path = work_dir / f"pixels-{_short(surveyed.hexdigest() + packed.hexdigest())}.{form}"
         self.pack_fits = pack_bytes(len(examples), stored_px) <= config.pack_gb * 1e9
         # Neither depends on what changes while a job is down: a label, or the bytes of one file.
         self._journal_path = work_dir / f"survey-{_short(judged)}.journal"
@@ -159,25 +171,39 @@ class _Kept:
                     other.unlink(missing_ok=True)  # Of a dataset that has changed since.
             is_packed = is_packed and allocate(partial, len(self._examples), self._stored_px)
             if not is_packed and self.survey_csv.exists():
-                return table.read(self.survey_csv)  # All that is missing is a pack, for which there is no room.
+                return self.table({})  # All that is missing is a pack, for which there is no room.
             pack = partial.name if is_packed else None
             packing = closing(PackWriter(partial, self._stored_px, self._config.fit)) if is_packed else nullcontext()
             with packing as writer:
-                rows = survey.run(
+                found = survey.look(
                     self._examples,
-                    self._reader,
-                    min_px=self._config.min_px,
-                    max_megapixels=self._config.max_megapixels,
-                    near_duplicates=self._config.near_duplicates,
-                    writer=writer,
+                    Examiner(self._reader, self._config.min_px, self._config.max_megapixels, writer),
+                    part=self._share.rows(len(self._examples)) if self._share else None,
                     known=self._known(journal.entries(pack), writer),
                     on_found=lambda found: journal.append(pack, map(self._entry, found)),
                     on_progress=on_progress,
                 )
-            table.write(self.survey_csv, rows)
-            if is_packed:
+            rows = self.table(found, on_look=lambda: on_progress(len(found), len(found)))
+            if is_packed and self._share:
+                shares.keep(partial, self.pack_path, found, len(self._examples))
+            elif is_packed:
                 partial.replace(self.pack_path)
             journal.finish()
+        return rows
+
+    def table(self, found: Mapping[int, Finding], *, on_look: Callable[[], None] = lambda: None) -> list[Row]:
+        """Returns the table of what was found, by all machines, and keeps it; of nothing: the one that is kept."""
+
+        def rows_of(found: Mapping[int, Finding]) -> list[Row]:
+            near = self._config.near_duplicates
+            return survey.rows_of(self._examples, found, self._reader, near_duplicates=near, on_look=on_look)
+
+        if self._share:
+            return self._share.agree(self._examples, found, self.survey_csv, rows_of)
+        if not found:
+            return table.read(self.survey_csv)
+        rows = rows_of(found)
+        table.write(self.survey_csv, rows)
         return rows
 
     def _known(self, entries: Mapping[tuple[str, str], Finding], writer: PackWriter | None) -> dict[int, Finding]:
@@ -195,11 +221,16 @@ class _Kept:
 
     def pixels(self, rows: Sequence[Row], is_packed: bool) -> Pixels:
         """Returns the pack, or what decodes on the fly where there was no room for one."""
-        if is_packed and self.pack_path.exists():
+        is_there = is_packed and self.pack_path.exists()
+        if is_there and not self._share:
             return PackedPixels(self.pack_path)
         uris = [row.uri for row in rows]
         is_ok = [row.verdict is Verdict.OK for row in rows]
-        return DecodedPixels(uris, self._reader, is_ok.__getitem__, self._stored_px, self._config.fit)
+        decoded = DecodedPixels(uris, self._reader, is_ok.__getitem__, self._stored_px, self._config.fit)
+        if not is_there:
+            return decoded
+        writer = PackWriter(self.pack_path, self._stored_px, self._config.fit)
+        return SharedPixels(self.pack_path, decoded, writer)
 
 
 def _short(text: str) -> str:

@@ -12,7 +12,6 @@ from job.dataset import duplicates
 from job.dataset.examine import Examiner, Finding
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.layouts.reading import Reader
-from job.dataset.pack import PackWriter
 from job.dataset.workers import OnFound, examine
 from job.errors import DatasetError
 
@@ -20,36 +19,29 @@ MIN_IMAGES_PER_CLASS = 2
 """One to train on and one to measure with."""
 
 
-def run(
+def look(
     examples: Sequence[Example],
-    reader: Reader,
+    examiner: Examiner,
     *,
-    min_px: int,
-    max_megapixels: float,
-    near_duplicates: bool = True,
-    writer: PackWriter | None = None,
+    part: range | None = None,
     known: Mapping[int, Finding] | None = None,
     on_found: OnFound | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> list[Row]:
-    """Returns a row an example, in order, with the split that the data gives.
+) -> dict[int, Finding]:
+    """Returns index → finding of the examples, and packs their pixels where the examiner has a writer.
 
     Args:
-        reader: Gives the bytes of an example's image.
-        min_px: Shortest side of a usable image, pixels.
-        max_megapixels: Largest area of a usable image, 10^6 pixels.
-        near_duplicates: Whether to look for images that are not equal but show the same.
-        writer: Packs the pixels of each OK image into its row; None surveys only.
+        part: Their places, where not all are to be examined.
         known: Index → finding of what was examined before, and is not examined again.
         on_found: Takes (index, finding) of images that were examined, pixels included.
         on_progress: Takes images done and in all; what it raises ends the survey.
     """
-    total = len(examples)
-    findings = dict(known or {})
+    part = range(len(examples)) if part is None else part
+    findings = {index: finding for index, finding in (known or {}).items() if index in part}
 
     def tell() -> None:
         if on_progress:
-            on_progress(len(findings), total)
+            on_progress(len(findings), len(part))
 
     def keep(found: list[tuple[int, Finding]]) -> None:
         findings.update(found)
@@ -58,11 +50,28 @@ def run(
         tell()
 
     tell()
-    images = [(index, example.uri) for index, example in enumerate(examples) if index not in findings]
-    examine(Examiner(reader, min_px, max_megapixels, writer), images, keep)
-    rows = [_row(index, example, findings[index]) for index, example in enumerate(examples)]
-    hashes = {found.sha256: found.perceptual_hash for found in findings.values()} if near_duplicates else {}
-    return duplicates.grouped(rows, hashes, reader, on_look=tell)
+    examine(examiner, [(index, examples[index].uri) for index in part if index not in findings], keep)
+    return findings
+
+
+def rows_of(
+    examples: Sequence[Example],
+    findings: Mapping[int, Finding],
+    reader: Reader,
+    *,
+    near_duplicates: bool = True,
+    on_look: Callable[[], None] = lambda: None,
+) -> list[Row]:
+    """Returns a row an example, in order, copies noted.
+
+    Args:
+        reader: Gives the bytes of images that may be near-duplicates.
+        near_duplicates: Whether to look for images that are not equal but show the same.
+        on_look: Called now and then; what it raises ends the search.
+    """
+    found = [_row(index, example, findings[index]) for index, example in enumerate(examples)]
+    hashes = {one.sha256: one.perceptual_hash for one in findings.values()} if near_duplicates else {}
+    return duplicates.grouped(found, hashes, reader, on_look=on_look)
 
 
 def check_classes(examples: Iterable[Example | Row]) -> None:

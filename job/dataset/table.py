@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from job.dataset.example import Row, Split, Verdict
 
@@ -26,7 +26,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)
             # csv writes None as "" and a StrEnum as its value.
-            table.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
+            table.writerows(map(values, rows))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -35,20 +35,40 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 def read(path: Path) -> list[Row]:
     """Returns the rows that `write` wrote."""
     with path.open(encoding="utf-8", errors=_ERRORS, newline="") as file:
-        return [
-            Row(
-                index=int(line["index"]),
-                uri=line["uri"],
-                label=line["label"],
-                split=Split(line["split"]) if line["split"] else None,
-                verdict=Verdict(line["verdict"]),
-                reason=line["reason"],
-                notes=line["notes"],
-                sha256=line["sha256"],
-                width_px=int(line["width_px"]),
-                height_px=int(line["height_px"]),
-                size_bytes=int(line["size_bytes"]),
-                group=line["group"],
-            )
-            for line in csv.DictReader(file)
-        ]
+        return [row(*(line[column] for column in COLUMNS)) for line in csv.DictReader(file)]
+
+
+def values(row: Row) -> list[Any]:
+    """Returns a row's fields in the order of the columns."""
+    return [getattr(row, column) for column in COLUMNS]
+
+
+def row(
+    index: int | str,
+    uri: str,
+    label: str,
+    split: str | None,
+    verdict: str,
+    reason: str,
+    notes: str,
+    sha256: str,
+    width_px: int | str,
+    height_px: int | str,
+    size_bytes: int | str,
+    group: str,
+) -> Row:
+    """Returns the row with these values, numbers as they are or as text."""
+    return Row(
+        index=int(index),
+        uri=uri,
+        label=label,
+        split=Split(split) if split else None,
+        verdict=Verdict(verdict),
+        reason=reason,
+        notes=notes,
+        sha256=sha256,
+        width_px=int(width_px),
+        height_px=int(height_px),
+        size_bytes=int(size_bytes),
+        group=group,
+    )

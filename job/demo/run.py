@@ -22,6 +22,7 @@ from job.interruption import Stop
 from job.platforms import Platform
 from job.run import run as run_job
 from job.stages import measure, prepare, train
+from job.stages.together import Machines
 from job.storage import at, transfer
 from job.versions import versions
 from job.workspace import Workspace
@@ -104,7 +105,7 @@ def _test_accuracy(config: Config, console: Console, stop: Stop) -> float:
     workspace = Workspace.open(config, Platform("laptop"), console, stop)
     workspace.begin(versions())
     dataset = prepare.dataset(workspace)
-    trainer = train.trainer(workspace, dataset)
+    trainer = train.trainer(workspace, Machines(workspace), dataset)
     choice = measure.winner(workspace, dataset, trainer, trainer.run())
     measured = measure.on_test_split(workspace, dataset, trainer, choice)
     assert measured.result is not None

@@ -52,14 +52,26 @@ def winner(workspace: Workspace, dataset: Dataset, trainer: Study, progress: Pro
     return choice
 
 
+def along(workspace: Workspace, dataset: Dataset, trainer: Study, progress: Progress) -> None:
+    """Does this machine's share of what the chief measures on the test split."""
+    winner(workspace, dataset, trainer, progress)
+    indices = dataset.indices(Split.TEST)
+    if len(indices):
+        _logits(workspace, trainer, indices)
+
+
+def _logits(workspace: Workspace, trainer: Study, indices: np.ndarray) -> np.ndarray:
+    with workspace.timings.stage("evaluate", num_images=len(indices)), workspace.bar("evaluate", unit="images") as bar:
+        return trainer.logits(indices, on_progress=workspace.watched(bar, "evaluate"), together=True)
+
+
 def on_test_split(workspace: Workspace, dataset: Dataset, trainer: Study, choice: Choice) -> Measured:
     """Returns the winner's scores on the test split, and writes them to TensorBoard."""
     indices = dataset.indices(Split.TEST)
     if not len(indices):
         workspace.console.warn("There are no test images: the report has no test scores.")
         return Measured(indices, np.zeros((0, len(dataset.classes)), np.float32), None, (), {})
-    with workspace.timings.stage("evaluate", num_images=len(indices)), workspace.bar("evaluate", unit="images") as bar:
-        logits = trainer.logits(indices, on_progress=workspace.watched(bar, "evaluate"))
+    logits = _logits(workspace, trainer, indices)
     labels = dataset.labels[indices]
     settings = workspace.config.evaluate
     scores = metrics.score(logits, labels, top_k=settings.top_k, temperature=choice.temperature)

@@ -9,26 +9,30 @@ from pathlib import Path
 from job import rundir
 from job.dataset import layouts, prepare
 from job.dataset.prepare import Dataset
+from job.dataset.shares import Share
 from job.stages import backbone
 from job.storage import at, local_path, split, transfer
 from job.workspace import Workspace, slug
 
 
-def dataset(workspace: Workspace) -> Dataset:
+def dataset(workspace: Workspace, share: Share | None = None) -> Dataset:
     """Returns the dataset; the chief publishes `dataset.csv`.
 
     Backbone and weights are looked at first: a wrong name should cost seconds.
+
+    Args:
+        share: This machine's part, where several prepare the data.
     """
     backbone.resolve(workspace)
     backbone.pretrained(workspace)
-    found = survey(workspace, pull(workspace))
+    found = survey(workspace, pull(workspace), share=share)
     found.write_csv(workspace.folder / rundir.DATASET)
     if workspace.cluster.is_chief:
         workspace.output.upload(workspace.folder / rundir.DATASET, rundir.DATASET)
     return found
 
 
-def survey(workspace: Workspace, local_path: Path, *, pack: bool = True) -> Dataset:
+def survey(workspace: Workspace, local_path: Path, *, pack: bool = True, share: Share | None = None) -> Dataset:
     """Returns the surveyed, split and (unless only its report is wanted) packed dataset."""
     config = workspace.config
     data = config.data
@@ -45,9 +49,11 @@ def survey(workspace: Workspace, local_path: Path, *, pack: bool = True) -> Data
             on_progress=lambda what, done, total: hook(done, total) if what == "survey" else None,
             pack=pack,
             local_images=local_images,
+            share=share,
         )
-        hook(len(found.rows), len(found.rows))
-    workspace.timings.num_images["survey"] = len(found.rows)
+        num_seen = len(found.rows) if share is None else len(share.rows(len(found.rows)))
+        hook(num_seen, num_seen)
+    workspace.timings.num_images["survey"] = num_seen
     counts = ", ".join(f"{name} {count}" for name, count in found.summary.splits.items())
     workspace.console.info(
         f"{found.summary.num_images} images in {len(found.classes)} classes ({counts}); {found.summary.split_note}",

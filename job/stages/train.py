@@ -7,12 +7,12 @@ import hashlib
 import keras
 
 from job import config as configs
-from job.cluster import rendezvous
 from job.dataset.example import Split
 from job.dataset.prepare import Dataset
 from job.errors import ConfigError
 from job.model import classifier
 from job.stages import backbone as backbones
+from job.stages.together import Machines
 from job.training import distribution as distributions
 from job.training import recipe as recipes
 from job.training.checkpoint import Checkpoints
@@ -27,15 +27,11 @@ FORWARD_FACTOR = 2
 """Images of a forward pass without gradients for each one of a training step: it keeps no activations."""
 
 
-def trainer(workspace: Workspace, dataset: Dataset) -> Study:
+def trainer(workspace: Workspace, machines: Machines, dataset: Dataset) -> Study:
     """Returns everything that training needs, built and shown; nothing is trained yet."""
     config, console = workspace.config, workspace.console
     keras.utils.set_random_seed(config.train.seed)
-    if workspace.cluster.num_workers > 1:
-        _meet(workspace)
-    distribution = distributions.make(config.train, workspace.cluster)
-    if distribution.num_workers > 1:
-        workspace.stop.install()
+    distribution = machines.distribution
     backbone = backbones.resolve(workspace)
     image_px = config.data.image_px or backbone.native_px
     policy = distributions.policy(config.train)
@@ -96,23 +92,6 @@ def trainer(workspace: Workspace, dataset: Dataset) -> Study:
         console.info(f"  {line}")
     telemetry.text("recipe", "\n".join(f"* {line}" for line in lines))
     return study
-
-
-def _meet(workspace: Workspace) -> None:
-    """Waits for the other machines.
-
-    Here, after the data is prepared, so that a machine that was lost while it prepared is waited for as well.
-    """
-    stop, stage = workspace.stop, "waiting for the other workers"
-
-    def pause(seconds: float) -> None:
-        stop.wait(seconds)
-        stop.check(stage)
-
-    with workspace.timings.stage("meet"):
-        rendezvous.meet(
-            workspace.cluster, workspace.config.train.start_timeout_s, pause=pause, say=workspace.console.info
-        )
 
 
 def _check_shares(recipe: Recipe, num_replicas: int) -> None:

@@ -6,9 +6,8 @@ batch does not divide evenly, shares are padded with examples of weight 0, so sh
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,10 @@ import tensorflow as tf
 
 from job.cluster import ALONE, Cluster
 from job.config import TrainConfig
-from job.errors import ConfigError, TemporaryError
+from job.errors import ConfigError
+
+_CHUNK = 1 << 20
+"""Numbers that are summed over the workers in one go: 4 MB of float32."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Distribution:
 
         return self.strategy.experimental_distribute_values_from_function(share)
 
+    def fed(self, num: int) -> slice:
+        """Returns which rows of a global batch of `num` this worker's replicas take in `split`."""
+        rows = share_rows(num, self.num_replicas) * self.num_local
+        return slice(min(self.worker * rows, num), min((self.worker + 1) * rows, num))
+
     def split_locally(self, array: np.ndarray) -> Any:
         """As `split`, over this worker's replicas alone: every worker computes all rows for itself."""
         rows = share_rows(len(array), self.num_local)
@@ -100,30 +107,36 @@ class Distribution:
         compiled: Callable[[Any], Any] = tf.function(lambda value: self.strategy.run(total, args=(value,)))
         return compiled
 
-    def from_chief(self, text: str) -> str:
-        """Returns the chief's `text`, at most 64 bytes, on every worker. Every worker must call it."""
-        encoded = np.zeros(64, np.int32)
-        if self.is_chief:
-            raw = text.encode()
-            encoded[: len(raw)] = list(raw)
-        return bytes(self.sum_over_workers(encoded).astype(np.uint8)).rstrip(b"\0").decode()
+    def gather(self, mine: bytes) -> list[bytes]:
+        """Returns every worker's bytes, in their order. Every worker must call it."""
+        if self.num_workers == 1:
+            return [mine]
+        lengths = np.zeros(self.num_workers, np.uint64)
+        lengths[self.worker] = len(mine)
+        lengths = self._sum_of_bytes(lengths.view(np.uint8)).view(np.uint64)
+        ends = np.cumsum(lengths).astype(np.int64)
+        together = np.zeros(int(ends[-1]), np.uint8)
+        together[ends[self.worker] - len(mine) : ends[self.worker]] = np.frombuffer(mine, np.uint8)
+        together = self._sum_of_bytes(together)
+        return [part.tobytes() for part in np.split(together, ends[:-1])]
 
-    @contextlib.contextmanager
-    def losing_a_peer(self) -> Iterator[None]:
-        """Turns what TensorFlow says when another worker is gone into the error to start again with.
+    def _sum_of_bytes(self, array: np.ndarray) -> np.ndarray:
+        """Returns uint8 [M], of which every worker has its own part and zeros elsewhere.
 
-        The others cannot go on without it (TensorFlow restores no collective), so all leave and all start again.
+        Two bytes a float32, which holds them exactly: floats are what every kind of device sums.
         """
-        try:
-            yield
-        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-            if self.num_workers == 1:
-                raise
-            reason = error.message.splitlines()[0][:200] if error.message else type(error).__name__
-            raise TemporaryError(
-                f"Another worker of the {self.num_workers} was lost ({reason}).",
-                next_step="Start all workers again: they continue from the last checkpoint.",
-            ) from error
+        pairs = padded(array, len(array) + len(array) % 2).view(np.uint16)
+        parts = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
+        sums = [self.sum_over_workers(part.astype(np.float32)).astype(np.uint16) for part in parts]
+        return np.concatenate([np.zeros(0, np.uint16), *sums]).view(np.uint8)[: len(array)]
+
+    def from_chief(self, text: str) -> str:
+        """Returns the chief's `text` on every worker. Every worker must call it."""
+        return self.gather(text.encode() if self.is_chief else b"")[0].decode()
+
+    def least(self, number: int) -> int:
+        """Returns the least of every worker's numbers. Every worker must call it."""
+        return min(int(each) for each in self.gather(str(number).encode()))
 
     def local_results(self, value: Any) -> tuple[Any, ...]:
         results: tuple[Any, ...] = self.strategy.experimental_local_results(value)

@@ -25,7 +25,7 @@ from job.model import cut as cuts
 from job.model import graph
 from job.model.cut import Cut
 from job.storage import disk
-from job.training.distribution import Distribution
+from job.training.distribution import Distribution, share_rows
 from job.training.forward import Forward, Progress
 from job.training.views import Views
 
@@ -163,28 +163,37 @@ class FeatureCache:
         shape = (len(examples), *cut.shape)
         rows_digest = hashlib.sha256(examples.tobytes()).hexdigest()
         wanted = {"key": self._key, "shape": list(shape), "examples": rows_digest}
+        # Another number of workers has other shares.
+        noted_as = {**wanted, "workers": self._distribution.num_workers}
+        num_rows = share_rows(len(examples), self._distribution.num_workers)
+        noted = _read(note)
+        done = noted.pop("rows", 0)
         if _read(marker) == wanted:
+            done = num_rows
+        elif noted != noted_as or not path.is_file():
+            done = 0
+        # All workers go on behind the same rows; one that was started elsewhere has none.
+        first = self._distribution.least(done)
+        if first == num_rows:
             return View(row, np.load(path, mmap_mode="r"))
         marker.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        noted = _read(note)
-        done = noted.pop("rows", 0)
-        if noted != wanted or not path.is_file():
-            done = 0
+        if not done:
             _reserve(path, shape)
         array = np.lib.format.open_memmap(path, mode="r+")
-        first, noted_s = done, self._clock()
+        done, noted_s = first, self._clock()
         try:
-            for rows, (values,) in forward(fetch, examples[first:], randoms, on_progress=_behind(on_progress, first)):
-                array[first + rows.start : first + rows.stop] = values
-                done = first + rows.stop
+            for end, parts in forward.in_shares(fetch, examples, randoms, first=first, on_progress=on_progress):
+                for rows, values in parts:
+                    array[rows] = values
+                done = end
                 if self._clock() - noted_s >= NOTE_EVERY_S:
                     array.flush()
-                    _write(note, {**wanted, "rows": done})
+                    _write(note, {**noted_as, "rows": done})
                     noted_s = self._clock()
         finally:
             array.flush()
-            _write(note, {**wanted, "rows": done})
+            _write(note, {**noted_as, "rows": done})
         _write(marker, wanted)
         note.unlink()
         return View(row, array)
@@ -205,13 +214,6 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
         except OSError:
             path.unlink(missing_ok=True)
             raise
-
-
-def _behind(on_progress: Progress | None, first: int) -> Progress | None:
-    """Returns the hook of all rows for one that counts the rows behind the first ones."""
-    if on_progress is None:
-        return None
-    return lambda done, total: on_progress(first + done, first + total)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -77,7 +77,13 @@ class Forward:
         """Returns the first result of all `indices` [M] together: float32 [M, ...]."""
         return np.concatenate([first for _, (first, *_) in self(fetch, indices, on_progress=on_progress)])
 
-    def shared(self, fetch: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> np.ndarray:
+    def shared(
+        self,
+        fetch: Callable[[np.ndarray], np.ndarray],
+        indices: np.ndarray,
+        *,
+        on_progress: Progress | None = None,
+    ) -> np.ndarray:
         """As `all`; each worker computes its share of the rows, and all get the same numbers.
 
         What decides how the training goes on must not differ by the rounding of one worker's processor. Every worker
@@ -85,14 +91,47 @@ class Forward:
         """
         distribution = self._distribution
         if distribution.num_workers == 1:
-            return self.all(fetch, indices)
+            return self.all(fetch, indices, on_progress=on_progress)
         rows = share_rows(len(indices), distribution.num_workers)
         mine = slice(distribution.worker * rows, (distribution.worker + 1) * rows)
         # A worker with an empty share computes a row for its shape.
-        results = self.all(fetch, indices[mine] if len(indices[mine]) else indices[:1])
+        results = self.all(fetch, indices[mine] if len(indices[mine]) else indices[:1], on_progress=on_progress)
         whole = np.zeros((len(indices), *results.shape[1:]), np.float32)
         whole[mine] = results[: len(whole[mine])]
         return distribution.sum_over_workers(whole)
+
+    def in_shares(
+        self,
+        fetch: Callable[[np.ndarray], np.ndarray],
+        indices: np.ndarray,
+        randoms: Callable[[np.ndarray], np.ndarray] | None = None,
+        *,
+        first: int = 0,
+        on_progress: Progress | None = None,
+    ) -> Iterator[tuple[int, list[tuple[slice, np.ndarray]]]]:
+        """Yields (rows of each share done, their first results) batch by batch; the same on every worker.
+
+        Each worker computes its share of the rows, as in `shared`, and gets what the others computed meanwhile.
+
+        Args:
+            first: Rows of each share that are done already.
+        """
+        distribution, num = self._distribution, len(indices)
+        size = share_rows(num, distribution.num_workers)
+        starts = [worker * size for worker in range(distribution.num_workers)]
+        for done in range(first, size, self._batch):
+            end = min(done + self._batch, size)
+            parts = [slice(min(start + done, num), min(start + end, num)) for start in starts]
+            mine = parts[distribution.worker]
+            # A worker with an empty share computes a row for its shape.
+            rows = indices[mine] if mine.stop > mine.start else indices[:1]
+            results = self._batch_of(fetch(rows), randoms(rows) if randoms else np.zeros((len(rows), 0), np.float32))[0]
+            together = np.zeros((len(starts), end - done, *results.shape[1:]), np.float32)
+            together[distribution.worker, : mine.stop - mine.start] = results[: mine.stop - mine.start]
+            together = distribution.sum_over_workers(together)
+            yield end, [(part, each[: part.stop - part.start]) for part, each in zip(parts, together, strict=True)]
+            if on_progress:
+                on_progress(min(end * len(starts), num), num)
 
     def _batch_of(self, inputs: np.ndarray, randoms: np.ndarray) -> tuple[np.ndarray, ...]:
         num = len(inputs)

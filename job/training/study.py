@@ -89,8 +89,7 @@ class Study:
         for phase in self.recipe.phases:
             while not progress.has(phase.name):
                 try:
-                    with self.distribution.losing_a_peer():
-                        self._train_phase(phase, progress, loop)
+                    self._train_phase(phase, progress, loop)
                 except DivergedError as error:
                     progress = self._retried(phase, progress, error)
         self.checkpoints.wait()
@@ -145,9 +144,12 @@ class Study:
         for position, variable in enumerate(self.model.variables):
             variable.assign(weights.get(position, self._pretrained[position]))
 
-    def logits(self, indices: np.ndarray, *, on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """Returns float32 [M, K] of the plain images `indices` [M], through the whole model as it stands."""
-        return self._forward.all(self.dataset.pixels.gather, indices, on_progress=on_progress)
+    def logits(
+        self, indices: np.ndarray, *, on_progress: Callable[[int, int], None] | None = None, together: bool = False
+    ) -> np.ndarray:
+        """Returns float32 [M, K] of the plain images `indices` [M]; where all workers ask `together`, by shares."""
+        run = self._forward.shared if together else self._forward.all
+        return run(self.dataset.pixels.gather, indices, on_progress=on_progress)
 
     @cached_property
     def _forward(self) -> Forward:
@@ -208,20 +210,15 @@ class Study:
         cut = self._cut(phase)
         freezing.freeze(self.model, cut, batchnorm=phase.batchnorm)
         task = self._task(phase.slowed(progress.retries.get(phase.name, 0)), cut)
-        self._show_augmented(task.feed)
+        if self.distribution.is_chief:
+            first = task.feed.indices(0)[0][:NUM_SAMPLE_IMAGES]
+            self.telemetry.images("augmented", self.views.shown(self.dataset.pixels.gather(first), first))
         before, timings = progress.total_steps, self.workspace.timings
         with timings.stage(phase.name), self.workspace.bar(phase.name, unit="images") as bar:
             try:
                 loop.run(task, progress, self._saved, bar)
             finally:
                 timings.num_images[phase.name] += (progress.total_steps - before) * self.recipe.batch
-
-    def _show_augmented(self, feed: Feed) -> None:
-        """Writes the first training images, as augmentation changes them, to TensorBoard."""
-        indices, _ = feed.indices(0)
-        shown = indices[:NUM_SAMPLE_IMAGES]
-        images = self.views.augmented(self.dataset.pixels.gather(shown), self.views.randoms(1)(shown))
-        self.telemetry.images("augmented", np.asarray(images).round().astype(np.uint8))
 
     def _task(self, phase: Phase, cut: Cut) -> Task:
         with self.workspace.timings.stage("features"):
@@ -259,6 +256,7 @@ class Study:
                 batch=self.recipe.batch,
                 seed=self._config.train.seed,
                 mixes=mixes,
+                fed=self.distribution.fed(self.recipe.batch),
             ),
             snapshot=lambda: self._snapshot(net),
             val_logits=lambda: forward.shared(val_fetch, self._val),

@@ -44,6 +44,10 @@ class Views:
         """Returns the function from indices int64 [B] to the random numbers of that view."""
         return lambda indices: uniforms(self.seed, np.full(len(indices), view), indices)
 
+    def shown(self, images: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Returns uint8 [B, image_px, image_px, 3] for people: view 1 of the images `indices` [B]."""
+        return np.asarray(self.augmented(images, self.randoms(1)(indices))).round().astype(np.uint8)
+
     def afresh(self) -> Prepare:
         """Returns the preparation of a step that augments, and mixes where the recipe says so."""
         a = self.augmentation

@@ -58,6 +58,7 @@ TF_FREE = (
     "dataset/overdue.py",
     "dataset/pack.py",
     "dataset/prepare.py",
+    "dataset/shares.py",
     "dataset/split.py",
     "dataset/summary.py",
     "dataset/survey.py",

@@ -63,7 +63,14 @@ def main() -> None:
         xla=settings.get("xla", False),
         is_float16=settings.get("is_float16", False),
     )
-    feed = Feed(np.arange(37), labels, lambda indices, _: features[indices], batch=settings["batch"], seed=3)
+    fetched: set[int] = set()
+
+    def fetch(indices: np.ndarray, _: np.ndarray) -> np.ndarray:
+        fetched.update(indices.tolist())
+        return features[indices]
+
+    fed = placed.fed(settings["batch"])
+    feed = Feed(np.arange(37), labels, fetch, batch=settings["batch"], seed=3, fed=fed)
     found: dict[str, object] = {"worker": placed.worker, "num_replicas": placed.num_replicas}
     found |= {"losses": [], "batches": [], "first": [v.numpy().tolist() for v in variables]}
     try:
@@ -75,6 +82,7 @@ def main() -> None:
     except tf.errors.InvalidArgumentError as error:
         found["error"] = error.message
     found["last"] = [v.numpy().tolist() for v in variables]
+    found["fetched"] = sorted(fetched)
     print(json.dumps(found))
 
 

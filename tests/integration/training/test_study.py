@@ -23,6 +23,7 @@ from job.evaluation.calibration import calibrated_log_loss
 from job.interruption import Stop
 from job.platforms import Platform
 from job.stages import measure, prepare, train
+from job.stages.together import Machines
 from job.training.class_weights import class_weights
 from job.training.progress import Progress
 from job.training.step import NOT_FINITE, TrainStep
@@ -81,7 +82,7 @@ def made(images: Path, folder: Path, *overrides: str) -> Study:
         configs.load(None, settings), Platform("laptop"), console(io.StringIO()), Stop(grace_s=1000)
     )
     workspace.begin(versions())
-    return train.trainer(workspace, prepare.dataset(workspace))
+    return train.trainer(workspace, Machines(workspace), prepare.dataset(workspace))
 
 
 def ran(images: Path, folder: Path, *overrides: str) -> Ran:

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 
 from job.config import DataConfig
 from job.dataset import duplicates, likeness, survey
+from job.dataset.examine import Examiner
 from job.dataset.example import Example, Row, Split
 from job.dataset.layouts.reading import FileReader
 from job.dataset.prepare import Dataset, prepare
@@ -37,7 +38,9 @@ def written(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def surveyed(folder: Path, examples: list[Example], *, near_duplicates: bool = True) -> list[Row]:
-    return survey.run(examples, FileReader(folder), min_px=8, max_megapixels=1.0, near_duplicates=near_duplicates)
+    reader = FileReader(folder)
+    found = survey.look(examples, Examiner(reader, 8, 1.0))
+    return survey.rows_of(examples, found, reader, near_duplicates=near_duplicates)
 
 
 @pytest.fixture
@@ -121,20 +124,14 @@ def test_what_the_pixels_refuse_again_and_again_is_left(tmp_path: Path, monkeypa
 
 
 def test_a_stop_during_the_search_gets_through(folder: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        calls.append((done, total))
-        if calls.count((5, 5)) == 2:  # The first says that all images are decoded, the second comes from the search.
-            raise StoppedError("stopped")
+    def stop() -> None:
+        raise StoppedError("stopped")
 
-    calls: list[tuple[int, int]] = []
+    examples = [Example(f"{name}.jpg", "cat") for name in "abcde"]
+    reader = FileReader(folder)
+    found = survey.look(examples, Examiner(reader, 8, 1.0))
     with pytest.raises(StoppedError):
-        survey.run(
-            [Example(f"{name}.jpg", "cat") for name in "abcde"],
-            FileReader(folder),
-            min_px=8,
-            max_megapixels=1.0,
-            on_progress=stop,
-        )
+        survey.rows_of(examples, found, reader, on_look=stop)
 
 
 def prepared(data: Path, work: Path, **settings: object) -> Dataset:

@@ -11,6 +11,7 @@ import pytest
 
 from job.dataset import survey
 from job.dataset.decode import decode
+from job.dataset.examine import Examiner
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.layouts.reading import FileReader
 from job.dataset.pack import PackWriter, allocate
@@ -89,9 +90,8 @@ def rows(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     pack = tmp_path_factory.mktemp("pack") / "pixels.npy"
     assert allocate(pack, len(names), 16)
     writer = PackWriter(pack, 16, "squash")
-    found = survey.run(
-        [Example(name, "cat") for name in names], FileReader(corpus), min_px=8, max_megapixels=1.0, writer=writer
-    )
+    examples, reader = [Example(name, "cat") for name in names], FileReader(corpus)
+    found = survey.rows_of(examples, survey.look(examples, Examiner(reader, 8, 1.0, writer)), reader)
     writer.close()
     black = ~np.load(pack).any(axis=(1, 2, 3))
     assert all(black[row.index] for row in found if row.verdict is not Verdict.OK), "a bad image has pixels"

@@ -20,6 +20,7 @@ import pytest
 
 from job.config import DataConfig
 from job.dataset import layouts, survey, table
+from job.dataset.examine import Examiner
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.layouts import archive, csv_manifest, image_folder, jsonl_manifest
 from job.dataset.layouts.reading import FileReader, as_file_name, as_text
@@ -38,7 +39,9 @@ def prepared(data: Path, work: Path, **settings: object) -> Dataset:
 
 def surveyed(folder: Path, *uris: str) -> list[Row]:
     examples = [Example(uri, "cat") for uri in uris]
-    return survey.run(examples, FileReader(folder), min_px=8, max_megapixels=DataConfig().max_megapixels)
+    reader = FileReader(folder)
+    found = survey.look(examples, Examiner(reader, 8, DataConfig().max_megapixels))
+    return survey.rows_of(examples, found, reader)
 
 
 def png(width: int, height: int, pixels: bytes) -> bytes:

@@ -59,11 +59,12 @@ UNGUARDED = """
 import sys
 from pathlib import Path
 from job.dataset import survey
+from job.dataset.examine import Examiner
 from job.dataset.example import Example
 from job.dataset.layouts.reading import FileReader
 print("started", flush=True)
-rows = survey.run([Example("one.png", "cat")] * 210, FileReader(Path(sys.argv[1])), min_px=8, max_megapixels=1.0)
-print(sum(row.verdict == "ok" for row in rows), "ok")
+found = survey.look([Example("one.png", "cat")] * 210, Examiner(FileReader(Path(sys.argv[1])), 8, 1.0))
+print(sum(finding.verdict == "ok" for finding in found.values()), "ok")
 """
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -101,7 +102,8 @@ NAMES = ("good.png", "again.png", "alpha.png", "lying.jpg", "cut.png", "page.jpg
 
 
 def surveyed(folder: Path, examples: list[Example], writer: pack.PackWriter | None = None) -> list[Row]:
-    return survey.run(examples, FileReader(folder), min_px=8, max_megapixels=0.03, writer=writer)
+    reader = FileReader(folder)
+    return survey.rows_of(examples, survey.look(examples, Examiner(reader, 8, 0.03, writer)), reader)
 
 
 def test_every_image_gets_its_verdict_and_reason(folder: Path) -> None:
