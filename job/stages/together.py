@@ -18,6 +18,15 @@ from job.training import distribution as distributions
 from job.training.distribution import Distribution
 from job.workspace import Workspace
 
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    # Where the network is cut, whoever is cut off from the chief gets no answer to its heartbeats.
+    tf.errors.DeadlineExceededError,
+)
+"""What TensorFlow says of a worker that is gone."""
+
 
 class Machines:
     """The machines of one run, this one among them; or this one by itself."""
@@ -70,7 +79,7 @@ def machines(workspace: Workspace) -> Iterator[Machines]:
     num_workers = workspace.cluster.num_workers
     try:
         yield Machines(workspace)
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+    except LOST as error:
         if num_workers == 1:
             raise
         reason = error.message.splitlines()[0][:200] if error.message else type(error).__name__
