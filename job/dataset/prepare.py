@@ -25,6 +25,7 @@ from job.dataset.journal import Journal
 from job.dataset.layouts import Reader
 from job.dataset.layouts.vocabulary import alike_labels
 from job.dataset.pack import DecodedPixels, PackedPixels, PackWriter, Pixels, allocate, pack_bytes
+from job.dataset.remote import Remote
 from job.dataset.shares import Share, SharedPixels
 from job.dataset.summary import Summary, summarise
 from job.masking import masked
@@ -81,6 +82,7 @@ def prepare(
     pack: bool = True,
     local_images: Mapping[str, Path] | None = None,
     share: Share | None = None,
+    remote: Remote | None = None,
 ) -> Dataset:
     """Returns the dataset, surveying and packing it where that was not done yet.
 
@@ -93,6 +95,7 @@ def prepare(
             they are decoded whenever they are asked for.
         local_images: Where each image of `layouts.remote_images` was downloaded to.
         share: This machine's part of the work, where several prepare the dataset; all must call.
+        remote: Gives the images that are not on local disk.
 
     Raises:
         InputMissingError: When there is nothing at `dataset_dir`.
@@ -107,6 +110,8 @@ def prepare(
     examples = layouts.read(root, layout, work_dir=work_dir)
     survey.check_classes(examples)
     reader = layouts.reader(root, layout, work_dir=work_dir, local=local_images, follow_links=config.follow_links)
+    if remote is not None:
+        reader = remote.around(reader)
     kept = _Kept(config, examples, reader, work_dir, stored_px, share)
     is_packed = pack and kept.pack_fits
     is_cached = kept.survey_csv.exists() and (not is_packed or kept.pack_path.exists())

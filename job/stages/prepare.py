@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from job import rundir
 from job.dataset import layouts, prepare
+from job.dataset.layouts.vocabulary import IMAGE_EXTENSIONS
 from job.dataset.prepare import Dataset
+from job.dataset.remote import Remote
 from job.dataset.shares import Share
 from job.stages import backbone
-from job.storage import at, local_path, split, transfer
+from job.storage import ObjectInfo, at, local_path, split, transfer
 from job.workspace import Workspace, slug
 
 
@@ -25,14 +28,22 @@ def dataset(workspace: Workspace, share: Share | None = None) -> Dataset:
     """
     backbone.resolve(workspace)
     backbone.pretrained(workspace)
-    found = survey(workspace, pull(workspace), share=share)
+    path, remote = pull_share(workspace, share) if share else (pull(workspace), None)
+    found = survey(workspace, path, share=share, remote=remote)
     found.write_csv(workspace.folder / rundir.DATASET)
     if workspace.cluster.is_chief:
         workspace.output.upload(workspace.folder / rundir.DATASET, rundir.DATASET)
     return found
 
 
-def survey(workspace: Workspace, local_path: Path, *, pack: bool = True, share: Share | None = None) -> Dataset:
+def survey(
+    workspace: Workspace,
+    local_path: Path,
+    *,
+    pack: bool = True,
+    share: Share | None = None,
+    remote: Remote | None = None,
+) -> Dataset:
     """Returns the surveyed, split and (unless only its report is wanted) packed dataset."""
     config = workspace.config
     data = config.data
@@ -50,6 +61,7 @@ def survey(workspace: Workspace, local_path: Path, *, pack: bool = True, share: 
             pack=pack,
             local_images=local_images,
             share=share,
+            remote=remote,
         )
         num_seen = len(found.rows) if share is None else len(share.rows(len(found.rows)))
         hook(num_seen, num_seen)
@@ -92,9 +104,39 @@ def pull(workspace: Workspace) -> Path:
     return path
 
 
-def _pull(workspace: Workspace, uri: str, names: list[str] | None) -> None:
+def pull_share(workspace: Workspace, share: Share) -> tuple[Path, Remote | None]:
+    """As `pull`; of a remote folder's images only those of this machine's share, and what gives the others.
+
+    What is no image by its name, such as manifests, shards and archives, is pulled whole: it says which images there
+    are.
+    """
+    uri = workspace.config.data.uri
+    assert uri is not None
+    if local_path(uri) is not None or at(uri).stat("") is not None:
+        return pull(workspace), None
+    # Apart from what `pull` makes, which is whole.
+    folder = workspace.data_dir.with_name(f"{workspace.data_dir.name}-share")
+    listing = transfer.listed(at(uri))
+    remote = Remote(at(uri), {info.name: info for info in listing}, folder)
+    images = [info.name for info in listing if Path(info.name).suffix.lower() in IMAGE_EXTENSIONS]
+    _pull(workspace, uri, sorted(set(remote.infos) - set(images)), folder, listing)
+    remote.leave_out(images)
+    examples = layouts.read(folder, workspace.config.data.layout, work_dir=workspace.cache_dir)
+    mine = (examples[row].uri for row in share.rows(len(examples)))
+    _pull(workspace, uri, [name for name in mine if name in remote.infos], folder, listing)
+    return folder, remote
+
+
+def _pull(
+    workspace: Workspace,
+    uri: str,
+    names: list[str] | None,
+    to_dir: Path | None = None,
+    listing: Sequence[ObjectInfo] | None = None,
+) -> None:
     with workspace.timings.stage("pull"), workspace.bar("pull", unit="objects") as bar:
-        pulled = transfer.pull(at(uri), workspace.data_dir, names=names, progress=workspace.watched(bar, "pull"))
+        progress = workspace.watched(bar, "pull")
+        pulled = transfer.pull(at(uri), to_dir or workspace.data_dir, names=names, listing=listing, progress=progress)
     workspace.console.info(
         f"Pulled {pulled.num_objects} objects, {pulled.num_bytes / 1e6:.1f} MB, {pulled.num_fetched} of them now.",
         objects=pulled.num_objects,

@@ -42,7 +42,14 @@ class Pushed:
     seconds: float
 
 
-def pull(store: Store, to_dir: Path, *, names: Iterable[str] | None = None, progress: Progress | None = None) -> Pulled:
+def pull(
+    store: Store,
+    to_dir: Path,
+    *,
+    names: Iterable[str] | None = None,
+    listing: Sequence[ObjectInfo] | None = None,
+    progress: Progress | None = None,
+) -> Pulled:
     """Copies everything below the store's prefix into a folder and marks it complete.
 
     A second call fetches only what is missing or differs (size and checksum, not mere existence). Files that an earlier
@@ -52,6 +59,7 @@ def pull(store: Store, to_dir: Path, *, names: Iterable[str] | None = None, prog
     Args:
         to_dir: Made where it is missing. Other files in it are left alone.
         names: Only these objects, relative to the store's prefix; the folder keeps what it holds.
+        listing: What `listed` returned, to spare another one; then what is gone from the store is removed in any case.
 
     Raises:
         InputMissingError: Nothing is there, or one of `names` is not.
@@ -63,18 +71,26 @@ def pull(store: Store, to_dir: Path, *, names: Iterable[str] | None = None, prog
         to_dir.mkdir(parents=True, exist_ok=True)
         with disk.locked(to_dir):
             disk.sweep(to_dir)
-            return _pull(store, to_dir, None if names is None else sorted(set(names)), progress, started_s)
+            return _pull(store, to_dir, None if names is None else sorted(set(names)), listing, progress, started_s)
 
 
 def _pull(
-    store: Store, to_dir: Path, only: Sequence[str] | None, progress: Progress | None, started_s: float
+    store: Store,
+    to_dir: Path,
+    only: Sequence[str] | None,
+    listing: Sequence[ObjectInfo] | None,
+    progress: Progress | None,
+    started_s: float,
 ) -> Pulled:
     retries_before = store.num_retries
-    infos = _listing(store, only)
+    infos = _named(store, only) if only is not None and listing is None else listing or listed(store)
     names.check_all((info.name for info in infos), store.uri)
     ledger = Ledger.load(to_dir)
-    if only is None:
+    if only is None or listing is not None:
         _remove_stale(ledger, {info.name for info in infos}, to_dir)
+    if only is not None:
+        wanted = set(only)
+        infos = [info for info in infos if info.name in wanted]
     _demand_space(infos, to_dir, store.uri)
     ledger.plan(to_dir, (info.name for info in infos))
 
@@ -152,16 +168,23 @@ def push(
     return Pushed(len(infos), num_bytes, num_sent, num_retries, time.monotonic() - started_s)
 
 
-def _listing(store: Store, only: Sequence[str] | None) -> list[ObjectInfo]:
-    if only is None:
-        infos = [info for info in store.list() if not info.name.endswith("/") and not is_ours(info.name)]
-        if not infos:
-            is_object = store.stat("") is not None
-            raise InputMissingError(
-                f"nothing is below {store.uri}{'/: it is a single object' if is_object else '/'}",
-                next_step="Check the spelling of the URI, and that the files were uploaded there.",
-            )
-        return infos
+def listed(store: Store) -> list[ObjectInfo]:
+    """Returns the objects below the store's prefix that a pull copies, sorted by name.
+
+    Raises:
+        InputMissingError: Nothing is there.
+    """
+    infos = [info for info in store.list() if not info.name.endswith("/") and not is_ours(info.name)]
+    if not infos:
+        is_object = store.stat("") is not None
+        raise InputMissingError(
+            f"nothing is below {store.uri}{'/: it is a single object' if is_object else '/'}",
+            next_step="Check the spelling of the URI, and that the files were uploaded there.",
+        )
+    return infos
+
+
+def _named(store: Store, only: Sequence[str]) -> list[ObjectInfo]:
     for name in only:
         names.check(name, store.uri)
     found = for_each(only, lambda name: (name, store.stat(name)), doing=f"looking in {store.uri}", name=str)

@@ -58,6 +58,7 @@ TF_FREE = (
     "dataset/overdue.py",
     "dataset/pack.py",
     "dataset/prepare.py",
+    "dataset/remote.py",
     "dataset/shares.py",
     "dataset/split.py",
     "dataset/summary.py",

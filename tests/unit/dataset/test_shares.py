@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -19,28 +18,10 @@ from job.dataset.pack import DecodedPixels
 from job.dataset.prepare import Dataset, prepare
 from job.dataset.shares import Share, SharedPixels
 from job.errors import DatasetError
+from tests.meeting import Meeting
 
 Encode = Callable[..., bytes]
 NUM_A_CLASS = 15
-
-
-class Meeting:
-    """What the bytes of several machines go through: here they are threads."""
-
-    def __init__(self, num_workers: int) -> None:
-        self.shares = [
-            Share(worker, num_workers, lambda mine, worker=worker: self._gather(worker, mine))  # type: ignore[misc]
-            for worker in range(num_workers)
-        ]
-        self._said = [b""] * num_workers
-        self._barrier = threading.Barrier(num_workers, timeout=60)
-
-    def _gather(self, worker: int, mine: bytes) -> Sequence[bytes]:
-        self._said[worker] = mine
-        self._barrier.wait()
-        heard = list(self._said)
-        self._barrier.wait()
-        return heard
 
 
 @pytest.fixture
