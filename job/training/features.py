@@ -105,6 +105,14 @@ class FeatureCache:
         self._key = f"{key} {_digest(model)} {views}"
         self._clock = clock
         self._plain: dict[Cut, View] = {}
+        self._passes: dict[Cut, Forward] = {}
+
+    def images_to(self, cut: Cut) -> Forward:
+        """Returns the pass from plain images to a cut; it computes with the weights that the model has by then."""
+        if cut not in self._passes:
+            trunk, _ = cuts.split(self._model, cut)
+            self._passes[cut] = self._through(trunk, lambda images, _: self._views.plain(images))
+        return self._passes[cut]
 
     def fits(self, cut: Cut, *, num_examples: int, num_views: int) -> bool:
         """Whether the features stay within the disk budget."""
@@ -114,8 +122,7 @@ class FeatureCache:
         """Returns the plain view of `examples` at a cut, from the nearest lower cut already held."""
         lower = max((held for held in self._plain if held.index < cut.index), key=lambda held: held.index, default=None)
         if lower is None:
-            trunk, _ = cuts.split(self._model, cut)
-            forward = self._through(trunk, lambda images, _: self._views.plain(images))
+            forward = self.images_to(cut)
             fetch: Callable[[np.ndarray], np.ndarray] = self._pixels.gather
         else:
             nodes = graph.nodes(self._model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +73,10 @@ class Study:
         self._class_weights = class_weights(
             self.dataset.labels[self._train], len(self.dataset.classes), self._config.train.class_weights
         )
+
+    @property
+    def _head(self) -> Any:
+        return self.model.get_layer(cuts.LOGITS)
 
     @property
     def compute_dtype(self) -> str:
@@ -148,13 +151,11 @@ class Study:
         self, indices: np.ndarray, *, on_progress: Callable[[int, int], None] | None = None, together: bool = False
     ) -> np.ndarray:
         """Returns float32 [M, K] of the plain images `indices` [M]; where all workers ask `together`, by shares."""
-        run = self._forward.shared if together else self._forward.all
-        return run(self.dataset.pixels.gather, indices, on_progress=on_progress)
-
-    @cached_property
-    def _forward(self) -> Forward:
-        plain = self.views.plain
-        return Forward.through(self.distribution, self.model, batch=self.batch, prepare=lambda images, _: plain(images))
+        # By way of the features: that pass is compiled where the probe needed it.
+        to_features = self.cache.images_to(cuts.features_cut(self.model))
+        run = to_features.shared if together else to_features.all
+        features = run(self.dataset.pixels.gather, indices, on_progress=on_progress)
+        return np.asarray(features @ self._head.kernel.numpy() + self._head.bias.numpy())
 
     def describe(self) -> list[str]:
         """Returns the recipe as lines for people, as this run carries it out."""
@@ -176,7 +177,7 @@ class Study:
                 score=calibrated_log_loss,
                 on_progress=self.workspace.watched(bar, PROBE),
             )
-        head = self.model.get_layer("logits")
+        head = self._head
         weights = {self._position[id(head.kernel)]: found.kernel, self._position[id(head.bias)]: found.bias}
         return Trained(PROBE, 0, weights, pooled.plain(self._val) @ found.kernel + found.bias)
 

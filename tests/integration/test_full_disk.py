@@ -194,7 +194,10 @@ def test_a_proof_that_fills_the_disk_says_so_and_succeeds_once_there_is_room(sma
     def prove() -> proof.Proof:
         scores = np.exp(np.asarray(model(pixels.astype(np.float32))).astype(np.float64))
         scores /= scores.sum(axis=1, keepdims=True)
-        return proof.prove(export_dir, examples=files, expected_scores=scores, pixels=pixels, tolerance=1e-4)
+        with proof.fresh_process() as process:
+            return proof.prove(
+                process, export_dir, examples=files, expected_scores=scores, pixels=pixels, tolerance=1e-4
+            )
 
     for free in (200_000, 600_000):  # beforehand; while the files are written
         ballast = fill_but(small_disk, free)
