@@ -73,25 +73,13 @@ def train(
     settings = _config(config, data, output, [*platform.overrides, *(overrides or ())])
     indexed.export(os.environ)
     import_tensorflow()
+    from job.evaluation import pages
     from job.run import run
 
     out = console()
     report = run(settings, platform, out, stop)
     stop.finish()
-    out.info(_summary(report))
-
-
-def _summary(report: dict[str, Any]) -> str:
-    """Returns the end of a run in two or three lines."""
-    test = report["test"]
-    score = f"test accuracy {test['scores']['accuracy']:.4f}" if test else "no test images"
-    output_uri = report["run"]["output_uri"]
-    return (
-        f"Done: the {report['winner']['name']} model, {score}.\n"
-        f"  model   {report['export_uri']}\n"
-        f"  report  {output_uri}/report.md, {output_uri}/report/index.html\n"
-        f"  curves  tensorboard --logdir {output_uri}/logs"
-    )
+    out.info(pages.summary(report))
 
 
 @app.command(epilog=_examples("finetune check config.yaml", "finetune check config.yaml --no-data"))

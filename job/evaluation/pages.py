@@ -10,6 +10,7 @@ import html as escape
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from job.evaluation import markup
 from job.evaluation.metrics import Gain
@@ -34,6 +35,19 @@ class Section:
     paragraphs: Sequence[str] = ()
     table: Sequence[Sequence[str]] = ()
     pictures: Sequence[str] = ()
+
+
+def summary(content: Mapping[str, Any]) -> str:
+    """Returns the end of a run in a few lines, from the content of its `report.json`."""
+    test = content["test"]
+    score = f"test accuracy {test['scores']['accuracy']:.4f}" if test else "no test images"
+    output_uri = content["run"]["output_uri"]
+    return (
+        f"Done: the {content['winner']['name']} model, {score}.\n"
+        f"  model   {content['export_uri']}\n"
+        f"  report  {output_uri}/report.md, {output_uri}/report/index.html\n"
+        f"  curves  tensorboard --logdir {output_uri}/logs"
+    )
 
 
 def markdown(report: RunReport) -> str:
