@@ -189,9 +189,10 @@ def read(store: Store) -> dict[str, Any]:
     return held if isinstance(held, dict) else {}
 
 
-def is_free(store: Store, *, clock: Callable[[], float] = time.time) -> bool:
-    """Whether nobody holds the lease of an output."""
-    return bool(read(store).get("until", 0.0) <= clock())
+def held_as(store: Store, *, clock: Callable[[], float] = time.time) -> str:
+    """Returns what tells the lease that is held from every other one; "" where nobody holds the output."""
+    held = read(store)
+    return str(held.get("lease", "")) if held.get("until", 0.0) > clock() else ""
 
 
 def machine() -> str:

@@ -6,6 +6,7 @@ config → platform → already done? → pull → survey + split → pack → p
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from job.config import Config
@@ -53,8 +54,10 @@ def _lead(workspace: Workspace) -> dict[str, Any]:
 
 def _follow(workspace: Workspace) -> dict[str, Any]:
     """What every other machine does: its share of everything, and it writes nothing."""
-    with together.machines(workspace) as machines:
+    lease = ""
+    with suppress(together.FinishedWithoutError), together.machines(workspace) as machines:
         dataset = prepare.dataset(workspace, machines.share)
         trainer = train.trainer(workspace, machines, dataset)
         measure.along(workspace, dataset, trainer, trainer.run())
-    return deliver.report_of_chief(workspace)
+        lease = machines.lease
+    return deliver.report_of_chief(workspace, lease)

@@ -157,19 +157,22 @@ def patiently(workspace: Workspace, deliver: Callable[[], object], *, pause_s: f
         workspace.stop.check("push")
 
 
-def report_of_chief(workspace: Workspace) -> dict[str, Any]:
+def report_of_chief(workspace: Workspace, lease: str) -> dict[str, Any]:
     """Returns the content of `report.json` once the chief has written it.
 
     The other workers wait for it, so that they end as the chief does: one that left before would be missing when a
     chief that failed starts again.
 
+    Args:
+        lease: The chief's, as it was when all met (`leases.held_as`).
+
     Raises:
-        TemporaryError: When the chief left without a report.
+        TemporaryError: When the chief left without a report; also where it has started again since, and waits for all.
     """
     while (content := workspace.report()) is None:
         workspace.stop.check("waiting for the chief's report")
         # Looked at in this order: the lease is given back after the report is written.
-        if leases.is_free(workspace.output) and workspace.report() is None:
+        if leases.held_as(workspace.output) != lease and workspace.report() is None:
             raise TemporaryError(
                 f"The chief worker ended without a report at {workspace.output.uri}.",
                 next_step="Look at the log of worker 0 for the reason, then start all workers again.",

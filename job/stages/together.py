@@ -6,11 +6,13 @@ That is after each has looked at its share of the data, so that a machine that w
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
 
+from job import lease as leases
 from job.cluster import rendezvous
 from job.dataset.shares import Share
 from job.errors import TemporaryError
@@ -28,11 +30,24 @@ LOST = (
 """What TensorFlow says of a worker that is gone."""
 
 
+LOOK_S = 5.0
+"""Seconds between two looks for a report, while a worker waits for the chief."""
+
+
+class FinishedWithoutError(Exception):
+    """The run came to its end while this worker waited to take part: it was lost when nobody needed it any more."""
+
+
 class Machines:
-    """The machines of one run, this one among them; or this one by itself."""
+    """The machines of one run, this one among them; or this one by itself.
+
+    Attributes:
+        lease: The chief's, as it was when they met.
+    """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self.lease = ""
 
     @functools.cached_property
     def distribution(self) -> Distribution:
@@ -40,10 +55,12 @@ class Machines:
 
         Raises:
             TemporaryError: When some did not come within `train.start_timeout_s`. Names them.
+            FinishedWithoutError: When the chief wrote its report meanwhile.
         """
         workspace = self._workspace
         if workspace.cluster.num_workers > 1:
             self._meet()
+            self.lease = leases.held_as(workspace.output)
         made = distributions.make(workspace.config.train, workspace.cluster)
         if made.num_workers > 1:
             workspace.stop.install()
@@ -59,10 +76,16 @@ class Machines:
 
     def _meet(self) -> None:
         workspace, stop = self._workspace, self._workspace.stop
+        looked_s = time.monotonic()
 
         def pause(seconds: float) -> None:
+            nonlocal looked_s
             stop.wait(seconds)
             stop.check("waiting for the other workers")
+            if not workspace.cluster.is_chief and time.monotonic() - looked_s >= LOOK_S:
+                looked_s = time.monotonic()
+                if workspace.report() is not None:
+                    raise FinishedWithoutError
 
         with workspace.timings.stage("meet"):
             rendezvous.meet(

@@ -126,12 +126,20 @@ class Forward:
             # A worker with an empty share computes a row for its shape.
             rows = indices[mine] if mine.stop > mine.start else indices[:1]
             results = self._batch_of(fetch(rows), randoms(rows) if randoms else np.zeros((len(rows), 0), np.float32))[0]
-            together = np.zeros((len(starts), end - done, *results.shape[1:]), np.float32)
-            together[distribution.worker, : mine.stop - mine.start] = results[: mine.stop - mine.start]
-            together = distribution.sum_over_workers(together)
-            yield end, [(part, each[: part.stop - part.start]) for part, each in zip(parts, together, strict=True)]
+            yield end, list(zip(parts, self._heard(parts, results, end - done), strict=True))
             if on_progress:
                 on_progress(min(end * len(starts), num), num)
+
+    def _heard(self, parts: Sequence[slice], mine: np.ndarray, num_rows: int) -> list[np.ndarray]:
+        """Returns the rows of every worker's part, this one's being the first of `mine`."""
+        if len(parts) == 1:
+            return [mine]
+        worker = self._distribution.worker
+        nums = [part.stop - part.start for part in parts]
+        together = np.zeros((len(parts), num_rows, *mine.shape[1:]), np.float32)
+        together[worker, : nums[worker]] = mine[: nums[worker]]
+        together = self._distribution.sum_over_workers(together)
+        return [rows[:num] for rows, num in zip(together, nums, strict=True)]
 
     def _batch_of(self, inputs: np.ndarray, randoms: np.ndarray) -> tuple[np.ndarray, ...]:
         num = len(inputs)

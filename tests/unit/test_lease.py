@@ -17,7 +17,7 @@ from job.console import JsonConsole
 from job.errors import LeaseHeldError, TemporaryError
 from job.fence import Fenced
 from job.interruption import Stop
-from job.lease import Lease, is_dead, is_free, machine
+from job.lease import Lease, held_as, is_dead, machine
 from job.platforms import Platform
 from job.storage import ObjectInfo, Store, VersionConflictError, at
 from job.storage.local import LocalStore
@@ -109,7 +109,7 @@ def test_a_lease_that_expired_unseen_is_renewed_before_the_next_write(store: Sto
         time.now += 300.0
         Fenced(store, lease.confirm).write("after", b"")
         assert json.loads(store.read(rundir.LEASE))["until"] == pytest.approx(410.0)
-    assert is_free(store)
+    assert held_as(store) == ""
 
 
 def test_a_renewal_whose_answer_was_lost_is_no_take_over(store: Store) -> None:
@@ -235,3 +235,19 @@ def test_a_job_that_lost_its_lease_writes_no_report(tmp_path: Path) -> None:
     stop.finish()
     assert error.value.exit_code == 75
     assert workspace.output.stat(rundir.DONE) is None
+
+
+def test_a_worker_that_waits_for_the_report_of_a_chief_that_started_again_leaves(tmp_path: Path) -> None:
+    # Only here, as it imports TensorFlow.
+    from job.stages import deliver
+
+    settings = configs.load(values={"data.uri": "data", "output": f"{tmp_path}/run", "work_dir": f"{tmp_path}/work"})
+    workspace = Workspace.open(settings, Platform("laptop"), JsonConsole(io.StringIO()), Stop())
+    with Lease(workspace.output, on_lost=ignore):
+        met = held_as(workspace.output)
+    for _ in range(2):  # It has left, and another one has come.
+        with pytest.raises(TemporaryError, match="ended without a report"):
+            deliver.report_of_chief(workspace, met)
+        _held_by(workspace.output, "elsewhere:7", until=1e12, lease="another")
+    workspace.output.write(rundir.DONE, b'{"accepted": true}')
+    assert deliver.report_of_chief(workspace, met) == {"accepted": True}
