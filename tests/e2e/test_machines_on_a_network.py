@@ -18,9 +18,13 @@ from tests.e2e.namespaces import Network, network, why_not
 from tests.e2e.tiny import REPOSITORY, Done, command, environment, train_arguments
 
 REASON = why_not()
-pytestmark = pytest.mark.skipif(bool(REASON), reason=f"no machines of their own: {REASON}")
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(bool(REASON), reason=f"no machines of their own: {REASON}"),
+]
 
 POD = {"FINETUNE_JOB": "flowers", "FINETUNE_SERVICE": "flowers.test"}
+"""As on the page, docs/several-machines.md."""
 BOUND_S = 120
 """Within which the others end when one is gone: far above the 10 s after which TensorFlow misses its heartbeat."""
 

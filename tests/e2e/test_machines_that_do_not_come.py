@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.tiny import REPOSITORY, Done, command, environment, train_arguments
+from tests.ports import free_ports
+
+pytestmark = pytest.mark.cluster
 
 POD = {
     "FINETUNE_WORKERS": "2",
@@ -42,6 +49,31 @@ def test_a_pod_without_an_index_is_a_wrong_setting(squares: Path, tmp_path: Path
     done = train(squares, tmp_path, JOB_COMPLETION_INDEX="")
     assert done.code == 78
     assert "JOB_COMPLETION_INDEX is ''" in done.error["message"]
+
+
+def test_a_worker_that_starts_again_when_all_is_done_ends_as_the_chief_did(
+    squares: Path, tmp_path: Path, undisturbed: Path, reached: Callable[..., None]
+) -> None:
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    process = subprocess.Popen(
+        command(*train_arguments(str(squares), str(tmp_path / "run"), tmp_path / "work")),
+        cwd=REPOSITORY,
+        env=environment(TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 1}})),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        # It has looked for a report before, and found none.
+        reached(process, lambda: any((tmp_path / "work").glob("**/survey-*.journal")))
+        (tmp_path / "run").mkdir()
+        shutil.copy(undisturbed / "report.json", tmp_path / "run")
+        out, errors = process.communicate(timeout=200)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    assert json.loads(out.splitlines()[-1])["message"].startswith("Done:")
 
 
 def test_a_chief_that_waits_is_stopped_and_gives_its_lease_back(squares: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from tests.e2e.tiny import REPOSITORY, Done, assert_same_result, command, environment, train_arguments
 from tests.ports import free_ports
 
+pytestmark = pytest.mark.cluster
+
 
 def start(index: int, ports: list[int], arguments: list[str]) -> subprocess.Popen[str]:
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}

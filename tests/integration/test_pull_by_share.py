@@ -25,6 +25,8 @@ from job.storage import at
 from job.workspace import Workspace
 from tests.meeting import Meeting
 
+pytestmark = pytest.mark.cluster
+
 NUM = 12
 COLORS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
 

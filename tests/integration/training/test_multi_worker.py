@@ -15,6 +15,8 @@ import pytest
 
 from tests.ports import free_ports
 
+pytestmark = pytest.mark.cluster
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 DEADLINE_S = 120
 SETTINGS = {"replicas": 1, "batch": 7}

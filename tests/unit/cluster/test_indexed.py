@@ -10,6 +10,8 @@ from job import cluster
 from job.cluster import Cluster, indexed
 from job.errors import ConfigError
 
+pytestmark = pytest.mark.cluster
+
 POD = {
     "JOB_COMPLETION_INDEX": "1",
     "FINETUNE_WORKERS": "3",

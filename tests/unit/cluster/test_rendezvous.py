@@ -23,6 +23,8 @@ from job.cluster import Cluster
 from job.cluster.rendezvous import meet
 from job.errors import JobError
 
+pytestmark = pytest.mark.cluster
+
 worker, timeout_s, *addresses = sys.argv[1:]
 try:
     meet(Cluster(len(addresses), int(worker), tuple(addresses)), float(timeout_s),

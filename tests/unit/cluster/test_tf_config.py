@@ -10,6 +10,8 @@ from job import cluster
 from job.cluster import ALONE, Cluster
 from job.errors import ConfigError
 
+pytestmark = pytest.mark.cluster
+
 
 def tf_config(*workers: str, **task: object) -> dict[str, str]:
     task = {"type": "worker", "index": 0, **task}

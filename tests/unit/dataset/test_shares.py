@@ -20,6 +20,8 @@ from job.dataset.shares import Share, SharedPixels
 from job.errors import DatasetError
 from tests.meeting import Meeting
 
+pytestmark = pytest.mark.cluster
+
 Encode = Callable[..., bytes]
 NUM_A_CLASS = 15
 
