@@ -15,6 +15,8 @@ import pytest
 from job.cluster import ALONE, Cluster, rendezvous
 from job.errors import ConfigError, StoppedError, TemporaryError
 
+pytestmark = pytest.mark.cluster
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 WORKER = """
@@ -22,8 +24,6 @@ import sys
 from job.cluster import Cluster
 from job.cluster.rendezvous import meet
 from job.errors import JobError
-
-pytestmark = pytest.mark.cluster
 
 worker, timeout_s, *addresses = sys.argv[1:]
 try:
