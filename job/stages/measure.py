@@ -48,7 +48,9 @@ def winner(workspace: Workspace, dataset: Dataset, trainer: Study, progress: Pro
         seed=workspace.config.train.seed,
     )
     workspace.console.info(f"Winner: {choice.reason}", winner=choice.name)
-    trainer.apply(progress.finished[choice.winner].weights)
+    # Processors round differently, and all machines have to measure what the chief ships.
+    chosen = int(trainer.distribution.from_chief(str(choice.winner)))
+    trainer.apply(progress.finished[chosen].weights)
     return choice
 
 
