@@ -26,11 +26,17 @@ def folder(setup: Setup, *, num: int) -> Path:
     return made
 
 
-def settings(setup: Setup, *, image_px: int) -> list[str]:
-    """Returns the settings of the backbone: MobileNetV2 with WEIGHTS, else the demo's small one with its own."""
-    is_given = setup.weights is not None
-    return [
-        f"model.backbone={'mobilenet_v2' if is_given else 'mobilenet_025'}",
-        f"model.weights={setup.weights if is_given else DEMO_WEIGHTS}",
-        f"data.image_px={image_px}",
-    ]
+def settings(setup: Setup, *, image_px: int, is_live: bool = True) -> list[str]:
+    """Returns the settings of the backbone: MobileNetV2 with WEIGHTS, or what stands in for it.
+
+    Args:
+        is_live: Whether accuracies and losses matter: then the demo's small backbone with its own weights, else an
+            untrained MobileNetV2, whose features say nothing and whose passes take as long as a trained one's.
+    """
+    if setup.weights is not None:
+        name, weights = "mobilenet_v2", str(setup.weights)
+    elif is_live:
+        name, weights = "mobilenet_025", str(DEMO_WEIGHTS)
+    else:
+        name, weights = setup.size("mobilenet_025", "mobilenet_v2"), "none"
+    return [f"model.backbone={name}", f"model.weights={weights}", f"data.image_px={image_px}"]

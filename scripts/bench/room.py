@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +17,6 @@ from rows import Row, table
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,6 @@ def main(description: str | None, measure: Callable[[Setup], Sequence[Row]]) -> 
     given = parser(description).parse_args()
     if (given.data is None) != (given.weights is None):
         raise SystemExit("DATA and WEIGHTS go together: give both, or neither.")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         data, weights = (path and path.absolute() for path in (given.data, given.weights))
         rows = measure(Setup(given.quick, Path(folder), data, weights))
