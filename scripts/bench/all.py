@@ -24,7 +24,7 @@ from typing import Any
 import room
 from rows import Row, table
 
-ROOMS = ("startup", "frozen", "tuning", "overhead", "whole")
+ROOMS = ("startup", "preparing", "feeding", "frozen", "tuning", "overhead", "whole")
 """Programs beside this one, in the order of the run's stages."""
 NEED_DATA = ("whole",)
 
