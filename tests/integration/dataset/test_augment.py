@@ -55,6 +55,21 @@ def test_the_middle_window_of_a_larger_image_is_exact() -> None:
     np.testing.assert_allclose(found, images[:, 4:20, 4:20], atol=2e-3)
 
 
+def test_color_is_brightness_then_contrast_then_saturation(images: np.ndarray) -> None:
+    numbers, wanted = randoms(), images.astype(np.float64)
+    brightness, contrast, saturation = (
+        (1 + 0.5 * (2 * numbers[:, column].astype(np.float64) - 1))[:, None, None, None] for column in (5, 6, 7)
+    )
+    wanted = wanted * brightness
+    mean = wanted.mean((1, 2, 3), keepdims=True)
+    wanted = mean + (wanted - mean) * contrast
+    grey = (wanted @ np.array([0.299, 0.587, 0.114]))[..., None]
+    wanted = np.clip(grey + (wanted - grey) * saturation, 0, 255)
+    assert min(np.ptp(brightness), np.ptp(contrast), np.ptp(saturation)) > 0.1
+    found = augment.jitter(images.astype(np.float32), numbers, strength=0.5).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
 def test_color_at_the_middle_changes_nothing(images: np.ndarray) -> None:
     middle = np.full((B, NUM_RANDOMS), 0.5, np.float32)
     found = augment.jitter(images.astype(np.float32), middle, strength=0.5).numpy()
