@@ -24,7 +24,19 @@ from typing import Any
 import room
 from rows import Row, table
 
-ROOMS = ("startup", "preparing", "feeding", "frozen", "tuning", "overhead", "whole")
+ROOMS = (
+    "startup",
+    "pulling",
+    "preparing",
+    "feeding",
+    "frozen",
+    "tuning",
+    "overhead",
+    "predicting",
+    "whole",
+    "replicas",
+    "scale",
+)
 """Programs beside this one, in the order of the run's stages."""
 NEED_DATA = ("whole",)
 
