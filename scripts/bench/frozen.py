@@ -91,7 +91,7 @@ def head(setup: Setup) -> list[Row]:
             history = study.model.fit(train, validation_data=validation, epochs=epochs, verbose=0)
         return took.seconds, max(history.history["val_accuracy"])
 
-    found = turns.interleaved({"ours": ours, "fit": fit}, repeats=setup.size(1, 3))
+    found = turns.interleaved({"ours": ours, "fit": fit}, repeats=setup.size(1, 2))
     (head_s, all_s, accuracy), (fit_s, their_accuracy) = (zip(*found[side], strict=True) for side in ("ours", "fit"))
     note = f"{setup.size(2, EPOCHS)} epochs, {px} px"
     return [

@@ -45,7 +45,7 @@ def measure(setup: Setup) -> list[Row]:
             "with": lambda: tuned.looped(num, folder=next(folders), checkpoint_s=CHECKPOINT_S),
             "without": lambda: tuned.looped(num),
         },
-        repeats=setup.size(2, 5),
+        repeats=setup.size(2, 3),
     )
     rows.append(
         Row(

@@ -18,7 +18,6 @@ import os
 import resource
 import shutil
 import socket
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -69,6 +68,8 @@ def sockets(prefix: str, to: Path, names: list[str]) -> None:
     if len(names) == 1:
         read_all(prefix, to, names)
         return
+    from concurrent.futures import ProcessPoolExecutor  # memory that the other sides do without
+
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(read_all, [prefix] * 2, [to] * 2, [names[::2], names[1::2]]))
 

@@ -113,7 +113,7 @@ def small(setup: Setup, url: str) -> list[Row]:
             "sockets": partial(client.pull, "sockets"),
             "copytree": partial(client.pull, "copytree"),
         },
-        repeats=setup.size(1, 5),
+        repeats=setup.size(1, 3),
     )
     rate = {name: turns.rates(num, part(runs, "seconds")) for name, runs in found.items()}
     cpu = {name: tuple(1e3 * one / num for one in part(runs, "cpu_s")) for name, runs in found.items()}

@@ -48,7 +48,7 @@ def row(name: str, found: dict[str, tuple[float, ...]], large: int, limit: Limit
 
 
 def surveyed(setup: Setup) -> Row:
-    reader, large = repeated.reader(PX), setup.size(3000, 40_000)
+    reader, large = repeated.reader(PX), setup.size(3000, 20_000)
 
     def work(num: int) -> float:
         examples = repeated.examples(num)
@@ -56,7 +56,7 @@ def surveyed(setup: Setup) -> Row:
             lambda: survey.run(examples, reader, min_px=1, max_megapixels=100.0, near_duplicates=False)
         )
 
-    return row("survey, decoding included", sides(setup, work, large, repeats=setup.size(1, 3)), large)
+    return row("survey, decoding included", sides(setup, work, large, repeats=setup.size(1, 2)), large)
 
 
 def split_and_listed(setup: Setup) -> list[Row]:
@@ -76,10 +76,9 @@ def split_and_listed(setup: Setup) -> list[Row]:
 
         return turns.seconds(listed)
 
+    found = sides(setup, work, large, repeats=1)
     return [
-        row(
-            "split, summary, `dataset.csv` written and read", sides(setup, work, large, repeats=setup.size(1, 3)), large
-        ),
+        row("split, summary, `dataset.csv` written and read", found, large),
         Row("scale", "memory of a row", "bytes", (row_bytes,), (), None, f"of {large:,}"),
     ]
 

@@ -60,7 +60,7 @@ def measure(setup: Setup) -> list[Row]:
 
     to_first_step()  # surveys, packs and computes the features
     starts = turns.interleaved(
-        {"train": to_first_step, "tensorflow": partial(python, "-c", "import tensorflow")}, repeats=setup.size(1, 5)
+        {"train": to_first_step, "tensorflow": partial(python, "-c", "import tensorflow")}, repeats=setup.size(1, 3)
     )
     limit = Limit("value", 0.3)
     return [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jobs
@@ -123,7 +124,7 @@ def work(study: Study, num_views: int) -> tuple[float, float]:
 
 def compared(setup: Setup, settings: list[str], make_row: Callable[[Study, Any, Any], list[Row]]) -> list[Row]:
     images = photographs.folder(setup, num=setup.size(80, 720))
-    made = [*photographs.settings(setup, image_px=setup.size(64, 128)), *SAME_STEPS, *settings]
+    made = [*photographs.settings(setup, image_px=setup.size(64, 96)), *SAME_STEPS, *settings]
     probed = jobs.trainer(setup.folder, images, [*made, "train.finetune.enabled=false"])
     probed.apply(probed.run().finished[0].weights)
     last = jobs.trainer(setup.folder, images, made)
@@ -138,7 +139,7 @@ def compared(setup: Setup, settings: list[str], make_row: Callable[[Study, Any, 
 
 
 def plain(setup: Setup) -> list[Row]:
-    epochs = setup.size(2, 10)
+    epochs = setup.size(2, 6)
     settings = [*OFF, "train.finetune.views=1", f"train.finetune.epochs={epochs}"]
 
     def rows(study: Study, mine: tuple[Result, ...], theirs: tuple[Result, ...]) -> list[Row]:
@@ -172,22 +173,21 @@ def plain(setup: Setup) -> list[Row]:
 
 
 def augmented(setup: Setup) -> list[Row]:
-    epochs = setup.size(2, 10)
     found = []
-    for views, name, limit in (
-        (4, "four cached views (`balanced`)", Limit("ratio", 1.3, at_least=True)),
-        (0, "augmented afresh", None),
+    for views, epochs, name, limit in (
+        (4, setup.size(2, 10), "four cached views (`balanced`)", Limit("ratio", 1.3, at_least=True)),
+        (0, setup.size(2, 3), "augmented afresh", None),
     ):
         settings = [f"train.finetune.views={views}", f"train.finetune.epochs={epochs}"]
 
-        def rows(study: Study, mine: Any, theirs: Any, name: str = name, limit: Limit | None = limit) -> list[Row]:
-            seen = study.recipe.phases[0].num_steps * jobs.BATCH
-            ours_s, fit_s = (tuple(one[0] for one in side) for side in (mine, theirs))
-            speeds = turns.rates(seen, ours_s), turns.rates(seen, fit_s)
-            return [Row("fine-tune", f"{name}, speed beside `fit`", "images/s", *speeds, limit, f"{epochs} epochs")]
-
-        found += compared(setup, settings, rows)
+        found += compared(setup, settings, partial(speed, f"{name}, speed beside `fit`", limit, f"{epochs} epochs"))
     return found
+
+
+def speed(name: str, limit: Limit | None, note: str, study: Study, mine: Any, theirs: Any) -> list[Row]:
+    seen = study.recipe.phases[0].num_steps * jobs.BATCH
+    ours_s, fit_s = (tuple(one[0] for one in side) for side in (mine, theirs))
+    return [Row("fine-tune", name, "images/s", turns.rates(seen, ours_s), turns.rates(seen, fit_s), limit, note)]
 
 
 def measure(setup: Setup) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The whole job beside the textbook script: seconds from start to exit, and accuracy on the test folder.
+"""The whole job beside the textbook script, once: seconds from start to exit, and accuracy on the test folder.
 
 Probe, head, fine-tuning, evaluation, export and proof beside five and five epochs of `fit` (`textbook.py`), both on the
 same photographs with nothing cached. `flowers` measures more of it: other presets, several seeds, intervals.
@@ -34,7 +34,7 @@ def measure(setup: Setup) -> list[Row]:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             return measuring.preset(task, "balanced", 0, 0, Path(folder))
 
-    found = turns.interleaved({"balanced": balanced, "textbook": textbook}, repeats=setup.size(1, 2))
+    found = turns.interleaved({"balanced": balanced, "textbook": textbook}, repeats=1)
     ours, theirs = found["balanced"], found["textbook"]
     note = f"{image_px} px, seed 0"
 
