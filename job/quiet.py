@@ -20,6 +20,11 @@ def import_tensorflow() -> None:
     # NumPy's threads spin while they wait and take the processors from TensorFlow's: the probe on 600 x 1280 features
     # took 1.7 s with two of them and 0.1 s with one.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # The trials of train.batch=auto and whatever else runs on the GPU have to find memory beside this process.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    # Kernels are launched from threads of each GPU's own, which the feed's work cannot hold up. Source: TensorFlow's
+    # guide "Optimize TensorFlow GPU performance with the TensorFlow Profiler".
+    os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
     with _stderr_held_back(), _no_garbage():
         import tensorflow as tf
 

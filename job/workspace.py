@@ -143,7 +143,8 @@ class Workspace:
             return
         for name in (rundir.CHECKPOINTS, rundir.LOGS, rundir.EXPORT):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        self.output.delete(rundir.WEIGHTS)
+        for name in (rundir.WEIGHTS, rundir.BATCH):
+            self.output.delete(name)
         head = "".join(f"# {name}: {version}\n" for name, version in versions.items())
         self.write(rundir.CONFIG, head + configs.to_yaml(self.config))
 

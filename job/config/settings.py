@@ -9,11 +9,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _batch(value: object) -> object:
+    # One message for both: of a union, pydantic reports a fault for each member.
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"must be a whole number of images, at least 1, or auto; received {value!r}")
+
+
+Batch = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_batch),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "const": "auto"}]}),
+]
 
 
 class Section(BaseModel):
@@ -137,8 +151,10 @@ class TrainConfig(Section):
     """fast: the probe alone. balanced: probe, head, about ten epochs. best: the published budgets."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Decides the split, the order, the augmentation and the initial weights."""
-    batch: Count | None = None
-    """Global batch: images a step over all replicas. null: the preset's."""
+    batch: Batch | None = None
+    """Global batch: images a step over all replicas. null: the preset's. auto: the largest that the GPUs' memory holds,
+    tried once and kept with the run (batch.json); without a GPU no limit is looked for, and it is the preset's.
+    Learning rates follow: linearly for SGD, with the square root for Adam."""
     accumulate: Count = 1
     """Micro-batches a step, when the global batch does not fit."""
     strategy: Literal["auto", "single", "mirrored", "multi_worker"] = "auto"

@@ -30,7 +30,7 @@ def _annotate(section: Section, *, indent: int) -> list[str]:
             lines += ["", f"{pad}{name}:", *_annotate(value, indent=indent + 1)]
             continue
         if field.description:
-            lines.append(f"{pad}# {field.description}")
+            lines += [f"{pad}# {line}" for line in field.description.splitlines()]
         if choices := _choices(field.annotation):
             lines.append(f"{pad}# One of: {', '.join(choices)}.")
         lines.append(
@@ -40,10 +40,11 @@ def _annotate(section: Section, *, indent: int) -> list[str]:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    """Returns the words of a Literal, also of one that may be None."""
+    """Returns the words of a Literal, also of one that may be None; none where something else is allowed as well."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    return next((get_args(each) for each in get_args(annotation) if get_origin(each) is Literal), ())
+    allowed = [each for each in get_args(annotation) if each is not type(None)]
+    return get_args(allowed[0]) if len(allowed) == 1 and get_origin(allowed[0]) is Literal else ()
 
 
 def schema() -> dict[str, Any]:

@@ -177,7 +177,7 @@ def _write_golden(
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    left_out = {"TF_CONFIG", "TF_FORCE_GPU_ALLOW_GROWTH"}
+    left_out = {"TF_CONFIG", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_THREAD_MODE"}
     kept = {key: value for key, value in ours.items() if key not in left_out}
     return kept | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUTF8": "1"}
 

@@ -12,9 +12,11 @@ from job.dataset.prepare import Dataset
 from job.errors import ConfigError
 from job.model import classifier
 from job.stages import backbone as backbones
+from job.stages import batch as batches
 from job.stages.together import Machines
 from job.training import distribution as distributions
 from job.training import recipe as recipes
+from job.training.assembly import forward_batch
 from job.training.checkpoint import Checkpoints
 from job.training.features import FeatureCache
 from job.training.recipe import Recipe
@@ -23,13 +25,10 @@ from job.training.telemetry import Telemetry
 from job.training.views import Views
 from job.workspace import Workspace
 
-FORWARD_FACTOR = 2
-"""Images of a forward pass without gradients for each one of a training step: it keeps no activations."""
-
 
 def trainer(workspace: Workspace, machines: Machines, dataset: Dataset) -> Study:
     """Returns everything that training needs, built and shown; nothing is trained yet."""
-    config, console = workspace.config, workspace.console
+    config, console = batches.settled(workspace, machines, dataset), workspace.console
     keras.utils.set_random_seed(config.train.seed)
     distribution = machines.distribution
     backbone = backbones.resolve(workspace)
@@ -57,7 +56,7 @@ def trainer(workspace: Workspace, machines: Machines, dataset: Dataset) -> Study
     telemetry = Telemetry(workspace.logs_dir, config.telemetry, writes=distribution.is_chief)
     telemetry.text("config", f"```yaml\n{configs.to_yaml(config)}\n```")
     views = Views(config.train.seed, image_px, recipe.augmentation)
-    batch = max(recipe.batch // recipe.accumulate, distribution.num_local) * FORWARD_FACTOR
+    batch = forward_batch(recipe, distribution.num_local)
     study = Study(
         workspace=workspace,
         recipe=recipe,

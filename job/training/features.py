@@ -70,6 +70,11 @@ class Features:
         return found
 
 
+def feature_bytes(cut: Cut, *, num_examples: int, num_views: int) -> int:
+    """Returns the disk that features at a cut take, bytes."""
+    return math.prod(cut.shape) * 4 * num_examples * num_views
+
+
 class FeatureCache:
     """Features at any cut of one frozen model, each computed at most once.
 
@@ -116,7 +121,7 @@ class FeatureCache:
 
     def fits(self, cut: Cut, *, num_examples: int, num_views: int) -> bool:
         """Whether the features stay within the disk budget."""
-        return int(np.prod(cut.shape)) * 4 * num_examples * num_views <= self._budget_bytes
+        return feature_bytes(cut, num_examples=num_examples, num_views=num_views) <= self._budget_bytes
 
     def plain(self, cut: Cut, examples: np.ndarray, *, on_progress: Progress | None = None) -> Features:
         """Returns the plain view of `examples` at a cut, from the nearest lower cut already held."""

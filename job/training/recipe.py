@@ -161,7 +161,8 @@ def resolve(config: Config, backbone: Backbone, *, num_train: int, num_classes: 
     """
     train = config.train
     preset = PRESETS[train.preset]
-    batch = train.batch or preset.batch
+    # "auto" is a number by then where there is a limit to find (stages/batch.py).
+    batch = train.batch if isinstance(train.batch, int) else preset.batch
     augmentation = _augmentation(preset.augmentation, config.augment)
     # With two classes smoothing only shifts the margin (RECIPES: 0 for binary).
     smoothing = preset.label_smoothing if num_classes > 2 else 0.0

@@ -19,7 +19,8 @@ from job.model import cut as cuts
 from job.model import freezing
 from job.model.backbones import Backbone
 from job.model.cut import Cut
-from job.training import optimizer, probe, recipe_text
+from job.training import probe, recipe_text
+from job.training.assembly import assemble, cut_of
 from job.training.checkpoint import Checkpoints
 from job.training.class_weights import class_weights
 from job.training.distribution import Distribution
@@ -28,7 +29,7 @@ from job.training.forward import Forward
 from job.training.loop import Loop, Task
 from job.training.progress import Progress, Trained, Weights
 from job.training.recipe import Phase, Recipe
-from job.training.step import TrainStep, as_is
+from job.training.step import as_is
 from job.training.telemetry import NUM_SAMPLE_IMAGES, Telemetry
 from job.training.views import Views
 from job.workspace import Workspace
@@ -200,10 +201,7 @@ class Study:
         return found
 
     def _cut(self, phase: Phase) -> Cut:
-        """Returns the boundary below which the phase leaves the model frozen."""
-        if not phase.unfreeze:
-            return cuts.features_cut(self.model)
-        return cuts.cut_for_share(self.model, self.backbone, phase.unfreeze)
+        return cut_of(self.model, self.backbone, phase)
 
     def _train_phase(self, phase: Phase, progress: Progress, loop: Loop) -> None:
         best = min(progress.finished, key=lambda trained: calibrated_log_loss(trained.val_logits, self._val_labels))
@@ -224,32 +222,28 @@ class Study:
     def _task(self, phase: Phase, cut: Cut) -> Task:
         with self.workspace.timings.stage("features"):
             top, val_fetch, cached = self._frozen(phase, cut)
-        groups = freezing.layer_groups(self.model, cut)
-        variables = [variable for group in groups for variable in group]
-        with self.distribution.strategy.scope():
-            keras_optimizer = optimizer.build(phase, groups, is_float16=self.compute_dtype == "float16")
         fetch: Fetch = cached.fetch if cached else lambda indices, _: self.dataset.pixels.gather(indices)
         net = top if cached else self.model
         mixes = self.recipe.augmentation.mixes and not cached
+        parts = assemble(
+            self.distribution,
+            self.model,
+            net,
+            cut,
+            phase,
+            self.recipe,
+            self._config.train,
+            prepare=as_is if cached else self.views.afresh(),
+            class_weights=self._class_weights,
+            is_float16=self.compute_dtype == "float16",
+        )
         forward = Forward.through(self.distribution, top, batch=self.batch)
         return Task(
             phase=phase,
             net=net,
-            optimizer=keras_optimizer,
-            variables=variables,
-            train_step=TrainStep(
-                self.distribution,
-                net,
-                keras_optimizer,
-                variables,
-                prepare=as_is if cached else self.views.afresh(),
-                class_weights=self._class_weights,
-                label_smoothing=self.recipe.label_smoothing,
-                clip_norm=phase.clip_norm,
-                accumulate=self.recipe.accumulate,
-                xla=self._config.train.xla,
-                is_float16=self.compute_dtype == "float16",
-            ),
+            optimizer=parts.optimizer,
+            variables=parts.variables,
+            train_step=parts.train_step,
             feed=Feed(
                 self._train,
                 self.dataset.labels,

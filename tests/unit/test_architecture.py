@@ -84,6 +84,7 @@ TF_FREE = (
     "storage/*.py",
     "timings.py",
     "training/__init__.py",
+    "training/batch_search.py",
     "training/recipe.py",
     "versions.py",
     "watching.py",
