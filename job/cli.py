@@ -12,6 +12,7 @@ import typer
 
 from job import __version__, masking
 from job.errors import AccessError, JobError
+from job.planning import commands as planning
 from job.render.commands import render_app
 
 app = typer.Typer(
@@ -21,7 +22,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    # \b keeps Click from joining the lines.
     epilog="\b\nExamples:\n  finetune train --data ./photos --output ./runs/1\n  finetune demo",
 )
 
@@ -215,6 +215,7 @@ def tensorboard(
     watch(run, console(), host=host, port=port, every_s=every)
 
 
+app.registered_commands += planning.app.registered_commands
 app.add_typer(render_app, name="render")
 
 
