@@ -28,6 +28,18 @@ def feed(num: int = 10, *, batch: int = 4, seed: int = 0, mixes: bool = False) -
     return Feed(np.arange(1, 2 * num, 2), labels, fetch, batch=batch, seed=seed, mixes=mixes)
 
 
+def test_a_machine_prepares_its_own_rows_of_a_batch_alone() -> None:
+    labels = np.arange(20, dtype=np.int32) % 3
+    whole = feed(batch=6).batch(3)
+    for fed in (slice(0, 2), slice(2, 6)):
+        part = Feed(np.arange(1, 20, 2), labels, fetch, batch=6, seed=0, fed=fed).batch(3)
+        np.testing.assert_array_equal(part.indices, whole.indices)
+        for mine, everyones in ((part.inputs, whole.inputs), (part.randoms, whole.randoms)):
+            np.testing.assert_array_equal(mine[fed], everyones[fed])
+            assert not np.delete(mine, np.arange(6)[fed], axis=0).any()
+    assert whole.randoms.all()
+
+
 def assert_same(one: Batch, other: Batch) -> None:
     for name in Batch.__slots__:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
