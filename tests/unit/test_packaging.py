@@ -20,8 +20,8 @@ import job
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
-SDKS = ROOT / "tests" / "sdks"
-"""The managed services' libraries, locked by themselves."""
+OTHERS = {ROOT / "tests" / "sdks": 2, ROOT / "tests" / "checkov": 1}
+"""Environments of their own: the folder of each, and how many packages it asks for."""
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS_OF = {
     "requirements.lock": ["s3"],
@@ -55,7 +55,7 @@ def version_of(pin: Requirement) -> str:
 
 def test_every_locked_file_has_a_hash_and_no_place() -> None:
     assert {lock.name for lock in LOCKS} == {*EXTRAS_OF, "requirements-build.lock"}
-    for lock in (*LOCKS, SDKS / "requirements.lock"):
+    for lock in (*LOCKS, *(folder / "requirements.lock" for folder in OTHERS)):
         text = lock.read_text(encoding="utf-8")
         assert not re.search(r"://|--index|--find-links|--trusted-host|(^|\s)/\w", text), f"{lock.name} names a place"
         for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -73,10 +73,11 @@ def test_a_lock_satisfies_pyproject(name: str) -> None:
         assert version_of(pin) in requirement.specifier, f"{name} has {pin}, not {requirement}: run scripts/lock"
 
 
-def test_the_lock_of_the_services_libraries_satisfies_what_was_asked_for() -> None:
-    pins = locked(SDKS / "requirements.lock")
-    wanted = [line for line in (SDKS / "requirements.in").read_text().splitlines() if not line.startswith("#")]
-    assert len(wanted) == 2
+@pytest.mark.parametrize("folder", OTHERS, ids=lambda folder: folder.name)
+def test_the_lock_of_another_environment_satisfies_what_was_asked_for(folder: Path) -> None:
+    pins = locked(folder / "requirements.lock")
+    wanted = [line for line in (folder / "requirements.in").read_text().splitlines() if not line.startswith("#")]
+    assert len(wanted) == OTHERS[folder]
     for requirement in map(Requirement, wanted):
         pin = pins[canonicalize_name(requirement.name)]
         assert version_of(pin) in requirement.specifier, f"it has {pin}, not {requirement}: run scripts/lock"
