@@ -78,7 +78,7 @@ def _jobs(manifests: list[Manifest]) -> list[Manifest]:
     return found
 
 
-def _checkov(folder: Path) -> list[dict[str, Any]]:
+def _checkov(folder: Path, scratch: Path) -> list[dict[str, Any]]:
     """Returns the failed checks of every manifest; nothing is downloaded, and nothing sent."""
     if not PYTHON.is_file():
         reason = "checkov is not installed: scripts/setup-checkov"
@@ -89,11 +89,14 @@ def _checkov(folder: Path) -> list[dict[str, Any]]:
         # All that it would ask the world for comes here, and is seen.
         nobody.setblocking(False)
         way_out = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        proxies = {name: way_out for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")}
+        proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"), way_out)
+        # It asks PyPI for a newer checkov, unless a file in the temporary folder says that it did lately: a folder of
+        # its own, so that a question that is asked is seen each time.
+        quiet = {"SKIP_PACKAGE_UPDATE_CHECK": "true", "TMPDIR": str(scratch)}
         options = ["--framework", "kubernetes", "--skip-download", "--compact", "--quiet", "--output", "json"]
         done = subprocess.run(
             [PYTHON, "-m", "checkov.main", "--directory", folder, *options],
-            env={**{name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}, **proxies},
+            env={**{name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}, **proxies, **quiet},
             capture_output=True,
             text=True,
             check=False,
@@ -124,7 +127,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
     for name, manifests in found.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump_all(manifests))
     checks: dict[str, set[str]] = defaultdict(set)
-    for each in _checkov(folder):
+    for each in _checkov(folder, tmp_path_factory.mktemp("scratch")):
         checks[Path(each["file_path"]).stem].add(each["check_id"])
     return checks
 
