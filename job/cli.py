@@ -202,17 +202,16 @@ def platform(
 @app.command(epilog=_examples("finetune tensorboard ./runs/1", "finetune tensorboard gs://bucket/runs --port 6007"))
 def tensorboard(
     run: Annotated[str, typer.Argument(metavar="RUN_URI", help="A run's folder, or a folder of runs.")],
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="first free from 6006")
-    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="first free from 6006")] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in; there is no password.")] = "localhost",
     every: Annotated[float, typer.Option(min=1.0, metavar="SECONDS", help="Between looks for what is new.")] = 10.0,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the first run in an empty bucket.")] = False,
 ) -> None:
     """Show the curves of runs, on disk or in a bucket, while they grow; Ctrl-C ends it."""
     from job.console import console
     from job.watching import watch
 
-    watch(run, console(), host=host, port=port, every_s=every)
+    watch(run, console(), host=host, port=port, every_s=every, waits=wait)
 
 
 app.registered_commands += planning.app.registered_commands

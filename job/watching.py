@@ -21,6 +21,12 @@ from job.errors import InputMissingError, JobError, UsageError
 from job.storage import Store, at, is_remote, local_path, transfer
 
 _EVENTS = "tfevents"
+_PROFILE = "/plugins/profile/"
+"""Where TensorFlow's profiler and TensorBoard's plugin meet, below the folder of the event file."""
+
+
+def _is_log(name: str) -> bool:
+    return _EVENTS in name.rsplit("/", 1)[-1] or _PROFILE in f"/{name}"
 
 
 class Copy:
@@ -49,7 +55,7 @@ class Copy:
             raise InputMissingError(
                 f"nothing is below {self._store.uri}/", next_step="Give the folder of a run: what was its --output."
             )
-        names = [info.name for info in infos if _EVENTS in info.name.rsplit("/", 1)[-1]]
+        names = [info.name for info in infos if _is_log(info.name)]
         if not names:
             return 0
         transfer.pull(self._store, self._fetched, names=names)
@@ -70,7 +76,7 @@ class Copy:
         return True
 
 
-def watch(uri: str, console: Console, *, host: str, port: int | None, every_s: float) -> None:
+def watch(uri: str, console: Console, *, host: str, port: int | None, every_s: float, waits: bool = False) -> None:
     """Serves the logs until SIGINT or SIGTERM.
 
     Args:
@@ -78,6 +84,7 @@ def watch(uri: str, console: Console, *, host: str, port: int | None, every_s: f
         host: 0.0.0.0 lets other machines in: TensorBoard asks nobody for a password.
         port: None is the first free one from 6006 on.
         every_s: Seconds between two looks for what is new.
+        waits: For the first run, where a bucket has nothing at `uri` yet.
 
     Raises:
         InputMissingError: When nothing is at `uri`.
@@ -87,7 +94,7 @@ def watch(uri: str, console: Console, *, host: str, port: int | None, every_s: f
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with tempfile.TemporaryDirectory(prefix="finetune-logs-") as scratch:
-        logs_dir, refresh = _logs(uri, Path(scratch))
+        logs_dir, refresh = _logs(uri, Path(scratch), waits=waits)
         url = serve(logs_dir, host=host, port=port, every_s=every_s)
         console.info(f"TensorBoard shows {uri} at {url}; Ctrl-C ends it.", url=url)
         is_away = False
@@ -101,11 +108,15 @@ def watch(uri: str, console: Console, *, host: str, port: int | None, every_s: f
                 is_away = True
 
 
-def _logs(uri: str, scratch: Path) -> tuple[Path, Callable[[], object]]:
+def _logs(uri: str, scratch: Path, *, waits: bool) -> tuple[Path, Callable[[], object]]:
     """Returns the folder to serve, filled, and what brings it up to date."""
     if is_remote(uri):
         copy = Copy(at(uri), scratch)
-        copy.refresh()
+        try:
+            copy.refresh()
+        except InputMissingError:
+            if not waits:
+                raise
         return copy.logs_dir, copy.refresh
     path = local_path(uri)
     assert path is not None

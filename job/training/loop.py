@@ -102,7 +102,7 @@ class Loop:
         for batch in self._batches(task, progress, meter):
             if phase.name == "finetune":
                 self._telemetry.profile(progress.step)
-            with self._refusing(batch, task, step=progress.step + 1):
+            with self._refusing(batch, task, step=progress.step + 1), self._telemetry.marked(progress.step):
                 results = task.train_step(batch, is_stopping=self._stop.requested)
             meter.step(len(batch.indices))
             progress.step += 1

@@ -1,50 +1,41 @@
-"""The real TensorBoard, started as the Deployment starts it, answers its probes."""
+"""TensorBoard as the Deployment starts it answers its probes before there is a run, and shows the first that comes."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-import yaml
+import pytest
+import tensorflow as tf
+import urllib3
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from job.demo.object_store import ObjectStore
+from job.storage import at
+from tests import deployed_tensorboard
 
-
-def answer(address: str) -> int:
-    try:
-        with urllib.request.urlopen(address, timeout=60) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
+MAX_REQUESTS = 30_000
 
 
-def test_tensorboard_takes_the_deployment_s_arguments_and_answers_its_probes(tmp_path: Path) -> None:
-    deployment = yaml.safe_load((REPOSITORY / "k8s" / "tensorboard" / "deployment.yaml").read_text())
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    arguments = [
-        f"--logdir={tmp_path}" if each.startswith("--logdir=") else each.replace("--port=6006", "--port=0")
-        for each in container["args"]
-    ]
-    assert f"--logdir={tmp_path}" in arguments
-    program = [sys.executable, *container["command"][1:], *arguments]
-    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            log = []
-            for line in process.stderr:
-                log.append(line)
-                if found := re.search(r"^TensorBoard .* at http://[^:]+:(\d+)/", line):
-                    break
-            assert found, "".join(log)
-            address = f"http://127.0.0.1:{found[1]}"
+def test_it_answers_its_probes_in_an_empty_bucket_and_shows_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ObjectStore() as store:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
+        store.make_bucket("bucket")
+        with deployed_tensorboard.started("gs://bucket/runs") as address:
+            container = deployed_tensorboard.container()
             for probe in ("readinessProbe", "livenessProbe"):
-                assert answer(address + container[probe]["httpGet"]["path"]) == 200
-            assert answer(f"{address}/healthz") == 404, "the probes could ask for it"
-        finally:
-            process.terminate()
-            process.communicate()
+                assert urllib3.request("GET", address + container[probe]["httpGet"]["path"]).status == 200
+            assert urllib3.request("GET", f"{address}/healthz").status == 404, "the probes could ask for it"
+
+            summaries = tf.summary.create_file_writer(str(tmp_path))
+            with summaries.as_default():
+                tf.summary.scalar("head/loss", 1.0, step=1)
+            summaries.close()
+            (path,) = tmp_path.iterdir()
+            at("gs://bucket/runs/1").upload(path, f"logs/{path.name}")
+
+            for _ in range(MAX_REQUESTS):
+                tags = urllib3.request("GET", f"{address}/data/plugin/scalars/tags").json()
+                if tags:
+                    break
+            assert {run: list(found) for run, found in tags.items()} == {"1/logs": ["head/loss"]}

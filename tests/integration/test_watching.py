@@ -114,9 +114,11 @@ def test_what_grew_is_appended_to_the_file_that_is_read(tmp_path: Path, monkeypa
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
         store.put("bucket", "runs/1/logs/events.out.tfevents.1", b"one")
         store.put("bucket", "runs/2/logs/validation/events.out.tfevents.1", b"other run")
+        store.put("bucket", "runs/2/logs/plugins/profile/2026_11_24/vm.xplane.pb", b"what the profiler recorded")
         store.put("bucket", "runs/2/checkpoints/7/weights", b"no log")
         copy = Copy(at("gs://bucket/runs"), tmp_path)
-        assert copy.refresh() == 2
+        assert copy.refresh() == 3
+        assert list(copy.logs_dir.glob("2/logs/plugins/profile/*/vm.xplane.pb"))
         held = (copy.logs_dir / "1" / "logs" / "events.out.tfevents.1").open("rb")
         assert held.read() == b"one"
         store.put("bucket", "runs/1/logs/events.out.tfevents.1", b"one, two")

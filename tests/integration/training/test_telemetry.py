@@ -106,10 +106,12 @@ def test_the_profiler_records_the_steps_asked_for(num_steps: int, tmp_path: Path
     with Telemetry(tmp_path, TelemetryConfig(profile_steps=(1, 3))) as telemetry:
         for step in range(num_steps):
             telemetry.profile(step)
-            tf.linalg.matmul(tf.ones((8, 8)), tf.ones((8, 8)))
+            with telemetry.marked(step):
+                tf.linalg.matmul(tf.ones((8, 8)), tf.ones((8, 8)))
         is_ended = bool(list(tmp_path.rglob("*.xplane.pb")))
         assert is_ended == (num_steps > 4)
-    assert len(list(tmp_path.rglob("*.xplane.pb"))) == 1
+    (recorded,) = tmp_path.rglob("*.xplane.pb")
+    assert b"step_num" in recorded.read_bytes(), "the marks of the steps"
 
 
 def test_images_a_second_and_waiting_are_counted_since_the_last_reading() -> None:

@@ -203,5 +203,5 @@ def _of_deployment(deployment: Manifest, services: list[Manifest]) -> Iterator[s
         (service["spec"].get("type", "ClusterIP") == "ClusterIP", "TensorBoard asks nobody for a password"),
         ({each["targetPort"] for each in service["spec"]["ports"]} <= ports, "the Service has another port"),
         (all(each["port"] in ports and each["path"] == "/" for each in probes), "TensorBoard answers at / alone"),
-        ("--load_fast=false" in container["args"], "the fast loader cannot read private buckets"),
+        ("--host=0.0.0.0" in container["args"], "the Service cannot reach it"),
     )

@@ -175,7 +175,7 @@ IN_POD = "Deployment.spec.template.spec.containers.0"
         ("Service.spec.type", "LoadBalancer", "password"),
         ("Service.spec.ports.0.targetPort", "web", "another port"),
         (f"{IN_POD}.readinessProbe.httpGet.path", "/healthz", "answers at /"),
-        (f"{IN_POD}.args.3", "--load_fast=auto", "fast loader"),
+        (f"{IN_POD}.args.2", "--host=localhost", "cannot reach"),
         (f"{IN_POD}.env.0.value", "all", "GPUs"),
         (f"{IN_POD}.securityContext.readOnlyRootFilesystem", False, "root file system"),
         ("Deployment.spec.template.spec.serviceAccountName", "default", "no ServiceAccount/default"),
