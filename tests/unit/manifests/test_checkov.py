@@ -90,8 +90,9 @@ def _checkov(folder: Path, scratch: Path) -> list[dict[str, Any]]:
         nobody.setblocking(False)
         way_out = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"), way_out)
-        # It asks PyPI for a newer checkov, unless its cache says that it did lately: a cache of its own, so that a question that is asked is seen each time.
-        quiet = {"SKIP_PACKAGE_UPDATE_CHECK": "true", "XDG_CACHE_HOME": str(scratch)}
+        # It asks PyPI for a newer checkov, unless its cache says that it did lately: an empty cache, so that a question
+        # would be seen each time.
+        quiet = {"CKV_SKIP_PACKAGE_UPDATE_CHECK": "true", "XDG_CACHE_HOME": str(scratch)}
         options = ["--framework", "kubernetes", "--skip-download", "--compact", "--quiet", "--output", "json"]
         done = subprocess.run(
             [PYTHON, "-m", "checkov.main", "--directory", folder, *options],
