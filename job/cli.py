@@ -27,7 +27,8 @@ app = typer.Typer(
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Argument(metavar="CONFIG.yaml", help="Settings, see `finetune config`.", show_default=False),
+    # Not checked by Typer, whose exit code for a file without permission is 2: it is 77 here.
+    typer.Argument(metavar="CONFIG.yaml", readable=False, help="Settings, see `finetune config`.", show_default=False),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one setting; may be repeated.")

@@ -20,7 +20,9 @@ app = typer.Typer()
     "  finetune plan config.yaml --price-per-hour 2.50 --json > plan.json"
 )
 def plan(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Settings, see `finetune config`.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.yaml", readable=False, help="Settings, see `finetune config`.")
+    ],
     data: Annotated[str | None, typer.Option(metavar="URI", help="Labelled images.", show_default=False)] = None,
     output: Annotated[str | None, typer.Option(metavar="URI", help="Folder of the run.", show_default=False)] = None,
     overrides: Annotated[

@@ -20,7 +20,9 @@ render_app = typer.Typer(
     "  finetune render kubernetes config.yaml --image REGISTRY/finetune-job:0.1.0 --gpus 4 --nodes 2 --spot"
 )
 def kubernetes(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Settings, see `finetune config`.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.yaml", readable=False, help="Settings, see `finetune config`.")
+    ],
     image: Annotated[str, typer.Option(metavar="IMAGE", help="The job's image, with its tag or digest.")],
     data: Annotated[str | None, typer.Option(metavar="URI", help="Labelled images.", show_default=False)] = None,
     output: Annotated[str | None, typer.Option(metavar="URI", help="Folder of the run.", show_default=False)] = None,

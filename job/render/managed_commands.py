@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Settings, see `finetune config`.")]
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG.yaml", readable=False, help="Settings, see `finetune config`.")
+]
 Image = Annotated[str, typer.Option(metavar="IMAGE", help="The job's image, with its tag or digest.")]
 Data = Annotated[str | None, typer.Option(metavar="URI", help="Labelled images.", show_default=False)]
 Output = Annotated[str | None, typer.Option(metavar="URI", help="Folder of the run.", show_default=False)]

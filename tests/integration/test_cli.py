@@ -6,12 +6,17 @@ import errno
 import functools
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from job import checking, cli, platforms
 from job.errors import AccessError, ConfigError
+from tests import rights
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -122,7 +127,11 @@ def test_a_file_with_settings_a_flag_and_set_come_together(monkeypatch: pytest.M
     assert (seen[0].data.uri, seen[0].output, seen[0].train.seed) == ("12: x", "there", 2)
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_a_config_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "config.yaml").touch(mode=0)
-    assert _main(monkeypatch, "check", str(tmp_path / "config.yaml")) == AccessError.exit_code
+@pytest.mark.parametrize("arguments", ["check", "plan", "render kubernetes --image i:1", "render vertex --image i:1"])
+def test_a_config_without_permission(tmp_path: Path, arguments: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.touch(mode=0)
+    command = rights.bound(sys.executable, "-m", "job", *arguments.split(), str(path))
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == AccessError.exit_code, done.stderr
+    assert str(path) in done.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,9 @@ import pytest
 from job.errors import AccessError, DatasetError, InputMissingError, TemporaryError
 from job.storage import disk
 from job.storage.local import LocalStore
+from tests import rights
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -87,11 +92,21 @@ def test_two_quick_writes_of_one_size_are_two_versions(store: LocalStore):
     assert len(set(versions)) == 50
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may do everything; the next test covers the translation")
-def test_a_folder_without_permission_is_an_access_error(store: LocalStore, tmp_path: Path):
+def test_a_folder_without_permission_is_an_access_error(tmp_path: Path):
     (tmp_path / "set").mkdir(mode=0o500)
-    with pytest.raises(AccessError):
-        store.write("a", b"x")
+    program = f"""
+from pathlib import Path
+from job.errors import AccessError
+from job.storage.local import LocalStore
+try:
+    LocalStore({str(tmp_path)!r}, Path({str(tmp_path)!r}) / "set").write("a", b"x")
+except AccessError as error:
+    print(error.message)
+"""
+    command = rights.bound(sys.executable, "-c", program)
+    said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert said.startswith(f"no permission for {tmp_path}/a")
+    assert list((tmp_path / "set").iterdir()) == []
 
 
 @pytest.mark.parametrize(
