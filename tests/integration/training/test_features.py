@@ -196,9 +196,10 @@ def test_what_belongs_to_something_else_is_not_taken(change: str, pixels: Packed
 def test_the_head_is_no_part_of_any_feature(pixels: PackedPixels, tmp_path: Path) -> None:
     model = classifier()
     cut = cuts.features_cut(model)
-    cache(model, pixels, tmp_path / "f").plain(cut, EXAMPLES)
+    before = cache(model, pixels, tmp_path / "f").plain(cut, EXAMPLES).plain(EXAMPLES)
     model.get_layer("logits").kernel.assign(np.ones((5, 3)))
-    cache(model, Unreadable(), tmp_path / "f").plain(cut, EXAMPLES)
+    after = cache(model, Unreadable(), tmp_path / "f").plain(cut, EXAMPLES).plain(EXAMPLES)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_every_view_is_shown_equally_often_and_the_first_is_plain(pixels: PackedPixels, tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def test_one_machine_meets_nobody() -> None:
-    rendezvous.meet(ALONE, 1e-9)
+    said: list[str] = []
+    rendezvous.meet(ALONE, 1e-9, say=said.append)
+    assert said == []
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-SDKS = Path(__file__).resolve().parents[2] / "sdks"
-PYTHON = SDKS / "venv" / "bin" / "python"
+REPOSITORY = Path(__file__).resolve().parents[3]
+SDKS = REPOSITORY / "tests" / "sdks"
+PYTHON = REPOSITORY / ".tools" / "sdks" / "bin" / "python"
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from tests.unit.manifests.kustomize import K8S, OVERLAYS, REPOSITORY, kustomize
 from tests.unit.manifests.rules import Manifest
 from tests.unit.manifests.test_rules import CONTAINER, POD, changed
 
-PYTHON = REPOSITORY / "tests" / "checkov" / "venv" / "bin" / "python"
+PYTHON = REPOSITORY / ".tools" / "checkov" / "bin" / "python"
 
 SKIPPED = {
     "CKV_K8S_11": "no CPU limit: it would throttle a job whose whole node is paid for; the request is its share",

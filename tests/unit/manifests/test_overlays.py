@@ -75,6 +75,7 @@ def test_the_overlays_are_these() -> None:
 
 @overlays
 def test_overlays_are_what_the_cluster_takes(name: str, rendered: dict[str, list[Manifest]]) -> None:
+    assert rendered[name], "nothing was rendered"
     for manifest in rendered[name]:
         for version in KUBERNETES_VERSIONS:
             kubernetes_validate.validate(manifest, version, strict=True)

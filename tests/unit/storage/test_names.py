@@ -37,6 +37,8 @@ def test_a_name_that_is_no_plain_path_is_refused_and_named(name: str):
 @pytest.mark.parametrize("name", ["a", "a/b.jpg", "..a/b..", "a..b", "a\\b", ".hidden", "a b/ü", "x:y"])
 def test_a_plain_name_is_allowed(name: str):
     check(name, "gs://b/set")
+    with pytest.raises(DatasetError):  # and is not merely overlooked
+        check(f"../{name}", "gs://b/set")
 
 
 def test_a_name_that_is_file_and_folder_names_both():
