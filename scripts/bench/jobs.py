@@ -23,6 +23,7 @@ from job.dataset.example import Split
 from job.interruption import Stop
 from job.platforms import Platform
 from job.stages import prepare, train
+from job.stages.together import Machines
 from job.training.study import Study
 from job.versions import versions
 from job.workspace import Workspace
@@ -40,7 +41,8 @@ def trainer(folder: Path, images: Path, settings: Sequence[str]) -> Study:
         configs.load(None, [*wanted, *settings]), Platform("laptop"), console(io.StringIO()), Stop(grace_s=1000)
     )
     workspace.begin(versions())
-    return train.trainer(workspace, prepare.dataset(workspace))
+    machines = Machines(workspace)
+    return train.trainer(workspace, machines, prepare.dataset(workspace, machines.share))
 
 
 def pixels_and_labels(study: Study, split: Split) -> tuple[np.ndarray, np.ndarray]:

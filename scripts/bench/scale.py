@@ -21,6 +21,7 @@ from rows import Limit, Row
 
 from job.config import SplitConfig
 from job.dataset import likeness, split, survey, table
+from job.dataset.examine import Examiner
 from job.dataset.feed import Feed
 from job.dataset.pack import PackedPixels, pack_bytes
 from job.dataset.summary import summarise
@@ -52,9 +53,12 @@ def surveyed(setup: Setup) -> Row:
 
     def work(num: int) -> float:
         examples = repeated.examples(num)
-        return turns.seconds(
-            lambda: survey.run(examples, reader, min_px=1, max_megapixels=100.0, near_duplicates=False)
-        )
+
+        def look() -> None:
+            found = survey.look(examples, Examiner(reader, min_px=1, max_megapixels=100.0))
+            assert len(survey.rows_of(examples, found, reader, near_duplicates=False)) == num
+
+        return turns.seconds(look)
 
     return row("survey, decoding included", sides(setup, work, large, repeats=setup.size(1, 2)), large)
 
