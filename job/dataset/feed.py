@@ -10,12 +10,15 @@ the same for any number of replicas. All randomness of an example is a pure func
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
+
+Prepared = TypeVar("Prepared")
 
 NUM_RANDOMS = 32
 """Uniform numbers an example may use in one view."""
@@ -99,12 +102,18 @@ class Feed:
         partners, partner_epochs = self._at(positions, salt=1)
         return Batch(indices, inputs, self._inputs(partners, partner_epochs), labels, self._labels[partners], randoms)
 
-    def batches(self, first_step: int, last_step: int, *, ahead: int = 3) -> Iterator[Batch]:
-        """Yields the batches of steps [first, last), fetched ahead in one background thread."""
+    def batches(
+        self, spans: Iterable[range], prepare: Callable[[list[Batch]], Prepared], *, ahead: int = 3
+    ) -> Iterator[Prepared]:
+        """Yields the prepared batches of each span of steps, fetched and prepared ahead in one background thread."""
+
+        def work(span: range) -> Prepared:
+            return prepare([self.batch(step) for step in span])
+
         with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
-            queue: deque[Future[Batch]] = deque()
-            for step in range(first_step, last_step):
-                queue.append(pool.submit(self.batch, step))
+            queue: deque[Future[Prepared]] = deque()
+            for span in spans:
+                queue.append(pool.submit(work, span))
                 if len(queue) > ahead:
                     yield queue.popleft().result()
             try:

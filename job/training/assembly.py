@@ -52,11 +52,13 @@ def assemble(
     prepare: Prepare,
     class_weights: np.ndarray,
     is_float16: bool,
+    at_once: int = 1,
 ) -> Assembly:
     """Returns the phase's step on `net`, the whole model or what lies above the cut; freezing was done by then.
 
     Args:
         class_weights: float32 [K].
+        at_once: Most steps of a call.
     """
     groups = freezing.layer_groups(model, cut)
     variables = [variable for group in groups for variable in group]
@@ -74,6 +76,7 @@ def assemble(
         accumulate=recipe.accumulate,
         xla=config.xla,
         is_float16=is_float16,
+        at_once=at_once,
     )
     return Assembly(net, optimizer, variables, step)
 

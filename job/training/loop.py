@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from job.timings import Timings
 from job.training.checkpoint import Checkpoints, state_of
 from job.training.progress import Progress, Trained, Weights
 from job.training.recipe import Phase
-from job.training.step import FIGURES, NOT_FINITE, TrainStep
+from job.training.spans import spans
+from job.training.step import FIGURES, NOT_FINITE, Placed, TrainStep
 from job.training.telemetry import Meter, Telemetry
 
 NUM_NAMED_IMAGES = 8
@@ -99,24 +101,26 @@ class Loop:
         else:
             self._validate(task, progress)
         meter, saved_s = Meter(), self._clock()
-        for batch in self._batches(task, progress, meter):
+        offset = _iterations(task.optimizer) - progress.step
+        for placed in self._placed(task, progress, meter):
+            num_steps, num_images = len(placed.batches), len(placed.batches[0].indices)
             if phase.name == "finetune":
                 self._telemetry.profile(progress.step)
-            with self._refusing(batch, task, step=progress.step + 1), self._telemetry.marked(progress.step):
-                results = task.train_step(batch, is_stopping=self._stop.requested)
-            meter.step(len(batch.indices))
-            progress.step += 1
-            progress.total_steps += 1
+            refusing = functools.partial(self._refusing, placed.batches, task, first=progress.step, offset=offset)
+            with refusing(), self._telemetry.marked(progress.step):
+                results = task.train_step.run(placed, is_stopping=self._stop.requested)
+            meter.step(num_steps * num_images)
+            progress.step += num_steps
+            progress.total_steps += num_steps
             is_due = self._telemetry.is_due(progress.step)
             if is_due or progress.step % phase.eval_steps == 0 or progress.step == phase.num_steps:
-                figures = self._figures(results, batch, task, step=progress.step)
+                with refusing():
+                    figures = self._figures(results, task)
                 self._telemetry.scalars(
                     {f"{phase.name}/{name}": value for name, value in {**figures, **meter.read()}.items()},
                     step=progress.total_steps,
                 )
-                bar.update(
-                    progress.step * len(batch.indices), phase.num_steps * len(batch.indices), loss=figures["loss"]
-                )
+                bar.update(progress.step * num_images, phase.num_steps * num_images, loss=figures["loss"])
             if progress.step % phase.eval_steps == 0 or progress.step == phase.num_steps:
                 self._validate(task, progress)
                 assert progress.best is not None
@@ -125,7 +129,8 @@ class Loop:
             is_stopping = self._is_stopping(results, task)
             if is_stopping or self._is_save_due(progress, saved_s):
                 # A step that diverged unnoticed on a GPU must not be saved.
-                self._figures(results, batch, task, step=progress.step)
+                with refusing():
+                    self._figures(results, task)
                 if self._stop.may_write:
                     with self._timings.stage("checkpoint"):
                         self._checkpoints.save(progress, state)
@@ -150,15 +155,18 @@ class Loop:
             return True
         return False
 
-    def _batches(self, task: Task, progress: Progress, meter: Meter) -> Iterator[Batch]:
-        batches = task.feed.batches(progress.step, task.phase.num_steps)
+    def _placed(self, task: Task, progress: Progress, meter: Meter) -> Iterator[Placed]:
+        """Yields what is left of the phase, in spans that end wherever the loop has something to look at."""
+        ends = [task.phase.eval_steps, self._telemetry.every_steps, self._config.every_steps or task.phase.num_steps]
+        left = spans(progress.step, task.phase.num_steps, at_once=task.train_step.at_once, ends=ends)
+        placed = task.feed.batches(left, task.train_step.place)
         while True:
             start = self._clock()
-            batch = next(batches, None)
+            batches = next(placed, None)
             meter.waiting(self._clock() - start)
-            if batch is None:
+            if batches is None:
                 return
-            yield batch
+            yield batches
 
     def _validate(self, task: Task, progress: Progress) -> None:
         with averaged(task.optimizer, task.variables):
@@ -173,16 +181,19 @@ class Loop:
             step=progress.total_steps,
         )
 
-    def _figures(self, results: dict[str, Any], batch: Batch, task: Task, *, step: int) -> dict[str, float]:
+    def _figures(self, results: dict[str, Any], task: Task) -> dict[str, float]:
         """Fetches the step's numbers: on a GPU an error of the running graph comes to light here."""
-        with self._refusing(batch, task, step=step):
-            figures = {name: float(results[name]) for name in FIGURES}
-        learning_rate = task.optimizer.learning_rate
-        return {**figures, "learning_rate": float(learning_rate)}
+        figures = {name: float(results[name]) for name in FIGURES}
+        return {**figures, "learning_rate": float(task.optimizer.learning_rate)}
 
     @contextmanager
-    def _refusing(self, batch: Batch, task: Task, *, step: int) -> Iterator[None]:
-        """Turns the step's refusal of a number that is not finite into an error that names the images."""
+    def _refusing(self, batches: Sequence[Batch], task: Task, *, first: int, offset: int) -> Iterator[None]:
+        """Turns the refusal of a number that is not finite into an error that names the images.
+
+        Args:
+            batches: Of the steps from `first` on.
+            offset: What the optimizer counts beyond the steps of the phase.
+        """
         try:
             yield
         except tf.errors.InvalidArgumentError as error:
@@ -190,10 +201,12 @@ class Loop:
             if reason is None:
                 raise
             reason = reason[reason.index(NOT_FINITE) :].translate(_NO_BRACKETS)
-            names = task.names(batch.indices)
+            # The optimizer counted the steps before the refused one.
+            place = min(max(_iterations(task.optimizer) - offset - first, 0), len(batches) - 1)
+            names = task.names(batches[place].indices)
             more = ", …" if len(names) > NUM_NAMED_IMAGES else ""
             raise DivergedError(
-                f"The training diverged: {reason} at or before step {step} of "
+                f"The training diverged: {reason} at or before step {first + place + 1} of "
                 f"{task.phase.name}; its images are {', '.join(names[:NUM_NAMED_IMAGES])}{more}",
                 images=names,
                 next_step=f"Lower train.{task.phase.name}.learning_rate ({task.phase.learning_rate:.2g}), or set "
@@ -211,8 +224,8 @@ class Loop:
 @contextmanager
 def averaged(optimizer: Any, variables: list[Any]) -> Iterator[None]:
     """Puts the averaged weights in place for its block, where the optimizer keeps them (EMA)."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if not inner.use_ema or not int(inner.iterations.numpy()):
+    inner = _inner(optimizer)
+    if not inner.use_ema or not _iterations(optimizer):
         yield
         return
     raw = [variable.numpy() for variable in variables]
@@ -222,3 +235,12 @@ def averaged(optimizer: Any, variables: list[Any]) -> Iterator[None]:
     finally:
         for variable, value in zip(variables, raw, strict=True):
             variable.assign(value)
+
+
+def _inner(optimizer: Any) -> Any:
+    """Returns the optimizer itself, inside of what scales its loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _iterations(optimizer: Any) -> int:
+    return int(_inner(optimizer).iterations.numpy())

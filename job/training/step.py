@@ -1,4 +1,4 @@
-"""One optimizer step on a global batch, on every replica.
+"""Optimizer steps on global batches, on every replica: one in a call, or several where each computes little.
 
 Its rules (TF 2.21 / Keras 3.15; each wrong in `Model.fit` under MirroredStrategy):
   * the loss is summed over examples and divided by the all-reduced count, so a short or padded share
@@ -6,11 +6,15 @@ Its rules (TF 2.21 / Keras 3.15; each wrong in `Model.fit` under MirroredStrateg
   * gradients are all-reduced first, then clipped, then applied;
   * XLA compiles forward and backward alone: a compiled function lives on one device;
   * a loss or gradient that is not finite is refused before the optimizer moves.
+
+Several steps in a call are a loop inside the graph, as in Keras' `steps_per_execution`: a step on cached features takes
+the processor half a millisecond, and Python several times that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,8 +39,21 @@ def as_is(inputs: Any, partners: Any, targets: Any, partner_targets: Any, random
     return inputs, targets
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Batches whose arrays are on their way to the replicas.
+
+    Attributes:
+        shares: This machine's replicas' shares of each array of a `Batch`, and the weights of the examples: [b, ...],
+            or [b, at_once, ...] where a call makes several steps.
+    """
+
+    batches: tuple[Batch, ...]
+    shares: tuple[Any, ...]
+
+
 class TrainStep:
-    """A callable that trains on one batch.
+    """Trains on one batch after the other.
 
     Args:
         net: Keras model from prepared inputs to logits [b, K].
@@ -45,6 +62,7 @@ class TrainStep:
         clip_norm: Of the gradient of the mean loss, or None.
         accumulate: Micro-batches a step; the share of each replica is padded to a multiple.
         is_float16: The optimizer scales the loss and skips a step that overflowed.
+        at_once: Most steps of a call.
     """
 
     def __init__(
@@ -61,6 +79,7 @@ class TrainStep:
         accumulate: int,
         xla: bool,
         is_float16: bool,
+        at_once: int = 1,
     ) -> None:
         self._distribution = distribution
         self._net = net
@@ -72,32 +91,67 @@ class TrainStep:
         self._clip_norm = clip_norm
         self._accumulate = accumulate
         self._is_float16 = is_float16
+        self.at_once = at_once
         self._forward_backward = (
             tf.function(self._micro_batch, autograph=False, jit_compile=True) if xla else self._micro_batch
         )
-        self._run = tf.function(self._on_all_replicas, autograph=False)
+        self._run = tf.function(self._one_step if at_once == 1 else self._several_steps, autograph=False)
 
-    def __call__(self, batch: Batch, *, is_stopping: bool = False) -> dict[str, Any]:
-        """Trains on one batch.
+    def __call__(self, batch: Batch) -> dict[str, Any]:
+        """Trains on one batch; returns what `run` does."""
+        return self.run(self.place([batch]))
+
+    def place(self, batches: Sequence[Batch]) -> Placed:
+        """Sends batches to the replicas' devices; in a thread of its own, the next ones travel while a step computes.
+
+        Args:
+            batches: 1 to `at_once`.
+        """
+        arrays, *rest = map(_arrays, batches)
+        if self.at_once > 1:
+            # Always as many, so that the graph is traced once; those behind the last are not looked at.
+            missing = [tuple(map(np.zeros_like, arrays))] * (self.at_once - len(batches))
+            arrays = tuple(np.stack(parts, axis=1) for parts in zip(arrays, *rest, *missing, strict=True))
+        return Placed(tuple(batches), tuple(map(self._distribution.split, arrays)))
+
+    def run(self, placed: Placed, *, is_stopping: bool = False) -> dict[str, Any]:
+        """Trains on the batches, one step each.
 
         Args:
             is_stopping: Whether this worker was asked to stop; all workers learn it with the gradients.
 
         Returns:
-            Scalars float32 on the device: loss (mean), accuracy, gradient_norm; stopping, above 0 where any worker is.
+            Scalars float32 on the device, of the last step: loss (mean), accuracy, gradient_norm; stopping, above 0
+            where any worker is.
 
         Raises:
-            tf.errors.InvalidArgumentError: When the loss or a gradient is not finite; nothing was changed.
+            tf.errors.InvalidArgumentError: When the loss or a gradient is not finite; the step changed nothing.
         """
-        weights = np.ones(len(batch.indices), np.float32)
-        arrays = (batch.inputs, batch.partners, batch.labels, batch.partner_labels, batch.randoms, weights)
-        shares = tuple(self._distribution.split(array) for array in arrays)
-        results = self._run((*shares, self._distribution.same(np.float32(is_stopping))))
-        return {name: self._distribution.local_results(value)[0] for name, value in results.items()}
+        num_steps = () if self.at_once == 1 else (tf.constant(len(placed.batches)),)
+        results = self._run((*placed.shares, self._distribution.same(np.float32(is_stopping))), *num_steps)
+        return dict(results)
 
-    def _on_all_replicas(self, shares: tuple[Any, ...]) -> dict[str, Any]:
-        results: dict[str, Any] = self._distribution.run(self._on_replica, shares)
+    def _one_step(self, shares: tuple[Any, ...]) -> dict[str, Any]:
+        return self._of_one_replica(self._distribution.run(self._on_replica, shares))
+
+    def _several_steps(self, shares: tuple[Any, ...], num_steps: Any) -> dict[str, Any]:
+        def on_replica(number: Any, stopping: Any, *arrays: Any) -> dict[str, Any]:
+            parts = [*(array[:, number] for array in arrays), stopping]
+            return self._on_replica(*parts)
+
+        def step(number: Any, _: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            *arrays, stopping = shares
+            results = self._distribution.run(on_replica, (number, stopping, *arrays))
+            return number + 1, self._of_one_replica(results)
+
+        nothing = dict.fromkeys((*FIGURES, "stopping"), 0.0)
+        loop = tf.while_loop(lambda number, _: number < num_steps, step, (0, nothing), parallel_iterations=1)
+        results: dict[str, Any] = loop[1]
         return results
+
+    def _of_one_replica(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Returns one replica's results; after the all-reduce they are the same on all."""
+        return {name: self._distribution.local_results(value)[0] for name, value in results.items()}
 
     def _on_replica(
         self, inputs: Any, partners: Any, labels: Any, partner_labels: Any, randoms: Any, weights: Any, stopping: Any
@@ -153,6 +207,11 @@ class TrainStep:
         gradients = tape.gradient(target, [variable.value for variable in self._variables])
         hits = tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels), tf.float32)
         return gradients, tf.stack([loss, tf.reduce_sum(hits * weights), tf.reduce_sum(weights)])
+
+
+def _arrays(batch: Batch) -> tuple[np.ndarray, ...]:
+    weights = np.ones(len(batch.indices), np.float32)
+    return batch.inputs, batch.partners, batch.labels, batch.partner_labels, batch.randoms, weights
 
 
 def _micro_batches(values: Any, num: int) -> Any:

@@ -24,11 +24,12 @@ from job.training.assembly import assemble, cut_of
 from job.training.checkpoint import Checkpoints
 from job.training.class_weights import class_weights
 from job.training.distribution import Distribution
-from job.training.features import FeatureCache, Features
+from job.training.features import FeatureCache, Features, feature_bytes
 from job.training.forward import Forward
 from job.training.loop import Loop, Task
 from job.training.progress import Progress, Trained, Weights
 from job.training.recipe import Phase, Recipe
+from job.training.spans import steps_at_once
 from job.training.step import as_is
 from job.training.telemetry import NUM_SAMPLE_IMAGES, Telemetry
 from job.training.views import Views
@@ -236,6 +237,7 @@ class Study:
             prepare=as_is if cached else self.views.afresh(),
             class_weights=self._class_weights,
             is_float16=self.compute_dtype == "float16",
+            at_once=steps_at_once(feature_bytes(cut, num_examples=self.recipe.batch, num_views=1)) if cached else 1,
         )
         forward = Forward.through(self.distribution, top, batch=self.batch)
         return Task(

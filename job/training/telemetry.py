@@ -72,9 +72,14 @@ class Telemetry:
         self.stop_profiler()
         self._writer.close()
 
+    @property
+    def every_steps(self) -> int:
+        """Steps from one point of the curves to the next."""
+        return self._config.every_steps
+
     def is_due(self, step: int) -> bool:
         """Whether the curves get a point after this many steps of the phase."""
-        return step % self._config.every_steps == 0
+        return step % self.every_steps == 0
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
         with self._writer.as_default():
@@ -118,7 +123,7 @@ class Telemetry:
         if self._config.profile_steps is None or not self._writes:
             return
         first, last = self._config.profile_steps
-        if step == first and not self._profiling:
+        if first <= step <= last and not self._profiling:
             tf.profiler.experimental.start(str(self._folder))
             self._profiling = True
         elif step > last:

@@ -46,7 +46,9 @@ def ours(images: Path, work_dir: Path, image_px: int) -> Callable[[int], float]:
     feed = Feed(found.indices(Split.TRAIN), found.labels, lambda i, _: found.pixels.gather(i), batch=jobs.BATCH, seed=0)
 
     def batches(num: int) -> Any:
-        return (augmented(tf.constant(batch.inputs), tf.constant(batch.randoms)) for batch in feed.batches(0, num))
+        return (
+            augmented(tf.constant(batch.inputs), tf.constant(batch.randoms)) for batch in jobs.one_by_one(feed, 0, num)
+        )
 
     return lambda num: timed(batches(num + 1))
 
@@ -92,7 +94,7 @@ def copied(setup: Setup, image_px: int) -> list[float]:
     found = []
     for turn in range(setup.size(2, 5)):
         with turns.watch() as took:
-            for _ in feed.batches(turn * num_steps, (turn + 1) * num_steps):
+            for _ in jobs.one_by_one(feed, turn * num_steps, (turn + 1) * num_steps):
                 pass
         found.append(num_steps * jobs.BATCH / took.cpu_s)
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import tensorflow as tf
 from job import config as configs
 from job.console import console
 from job.dataset.example import Split
+from job.dataset.feed import Batch, Feed
 from job.interruption import Stop
 from job.platforms import Platform
 from job.stages import prepare, train
@@ -58,6 +60,11 @@ def batches(pixels: np.ndarray, labels: np.ndarray, study: Study, *, shuffled: b
         found = found.shuffle(len(labels), seed=0)
     found = found.batch(BATCH).map(lambda images, labels: (study.views.plain(images), labels))
     return found.prefetch(2)
+
+
+def one_by_one(feed: Feed, first: int, last: int) -> Iterator[Batch]:
+    """Yields the batches of the steps [first, last), fetched ahead."""
+    return feed.batches((range(step, step + 1) for step in range(first, last)), itemgetter(0))
 
 
 def compile_for_fit(model: Any, optimizer: Any) -> None:

@@ -33,11 +33,8 @@ def measure(setup: Setup) -> list[Row]:
         {"loop": lambda: tuned.looped(num), "bare": lambda: tuned.bare(num)}, repeats=setup.size(2, 7)
     )
     note = f"{study.backbone.name}, top third, batch {jobs.BATCH}, {px} px"
-    rows = [
-        Row(
-            "loop", f"{num} steps of a fine-tuning beside a bare loop", "s", *found.values(), Limit("ratio", 1.03), note
-        )
-    ]
+    name, limit = f"{num} steps of a fine-tuning beside a bare loop", Limit("ratio", 1.03)
+    rows = [Row("loop", name, "s", found["loop"], found["bare"], limit, note)]
     folders = (setup.folder / f"kept-{number}" for number in itertools.count())
     num = setup.size(8, 60)
     kept = turns.interleaved(
@@ -52,7 +49,8 @@ def measure(setup: Setup) -> list[Row]:
             "checkpoints, logs, mirror",
             f"{num} steps beside the same without",
             "s",
-            *kept.values(),
+            kept["with"],
+            kept["without"],
             Limit("ratio", 1.02),
             f"a checkpoint every {CHECKPOINT_S:g} s and at the end, logs every 10 steps, mirrored every 5 s",
         )
@@ -63,7 +61,8 @@ def measure(setup: Setup) -> list[Row]:
         {"loop": lambda: 1e3 * head.looped(num) / num, "bare": lambda: 1e3 * head.bare(num) / num},
         repeats=setup.size(2, 7),
     )
-    rows.append(Row("loop", "a step of a head on cached features", "ms", *small.values(), None, "for information"))
+    name = "a step of a head on cached features"
+    rows.append(Row("loop", name, "ms", small["loop"], small["bare"], None, "for information"))
     return rows
 
 

@@ -7,7 +7,6 @@ ahead in threads while the model works.
 from __future__ import annotations
 
 import sys
-from functools import partial
 
 import frozen
 import jobs
@@ -46,7 +45,7 @@ def measure(setup: Setup) -> list[Row]:
     bare = min(
         (frozen.bare_pass(study, pixels, batch) for batch in setup.size((32,), (16, 32, 64, 128))), key=turns.seconds
     )
-    found = turns.interleaved({"ours": ours, "bare": partial(turns.seconds, bare)}, repeats=setup.size(2, 5))
+    found = turns.interleaved({"ours": ours, "bare": lambda: turns.seconds(bare)}, repeats=setup.size(2, 5))
     return [
         Row(
             "predict",

@@ -137,10 +137,10 @@ def with_latency(setup: Setup, folder: Path) -> Row:
             {"job": partial(client.pull, "job"), "theirs": partial(client.pull, "transfer_manager", *way)},
             repeats=setup.size(1, 3),
         )
-    rates = [turns.rates(num, part(runs, "seconds")) for runs in found.values()]
+    ours, theirs = (turns.rates(num, part(found[side], "seconds")) for side in ("job", "theirs"))
     note = f"{num} objects of 25 KB; its best: {' '.join(way)}"
     limit = Limit("ratio", 4.0, at_least=True)
-    return Row("pull", "beside transfer_manager, 30 ms to the first byte", "files/s", *rates, limit, note)
+    return Row("pull", "beside transfer_manager, 30 ms to the first byte", "files/s", ours, theirs, limit, note)
 
 
 def big(setup: Setup, url: str) -> list[Row]:
@@ -172,9 +172,9 @@ def under_faults(setup: Setup, url: str) -> Row:
         found = turns.interleaved(
             {name: partial(client.pull, "job") for name, client in clients.items()}, repeats=setup.size(1, 3)
         )
-    seconds = [part(runs, "seconds") for runs in found.values()]
+    ours, clean_ones = (part(found[side], "seconds") for side in ("faults", "clean"))
     note = f"{setup.size(60, 2000)} objects; 503, 429, reset, short, corrupt"
-    return Row("pull", "5 % faults beside none", "s", *seconds, Limit("ratio", 2.5), note)
+    return Row("pull", "5 % faults beside none", "s", ours, clean_ones, Limit("ratio", 2.5), note)
 
 
 def measure(setup: Setup) -> list[Row]:

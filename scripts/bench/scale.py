@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jobs
@@ -115,7 +116,7 @@ def fed(setup: Setup) -> list[Row]:
 
     def steps(num: int, first: int) -> float:
         def work() -> None:
-            for _ in feeds[num].batches(first, first + num_steps):
+            for _ in jobs.one_by_one(feeds[num], first, first + num_steps):
                 pass
 
         return 1e6 * turns.seconds(work) / shown
@@ -124,7 +125,7 @@ def fed(setup: Setup) -> list[Row]:
         """Microseconds an image of the first batch of an epoch that was not begun yet."""
         epoch = iter(range(1, 1000))
         starts = [next(epoch) * num // jobs.BATCH for _ in range(setup.size(5, 50))]
-        took = [turns.seconds(lambda start=start: feeds[num].batch(start)) for start in starts]
+        took = [turns.seconds(partial(feeds[num].batch, start)) for start in starts]
         return 1e6 * float(np.median(took)) / jobs.BATCH
 
     before_bytes = turns.rss_bytes()

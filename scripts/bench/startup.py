@@ -20,11 +20,11 @@ from rows import Limit, Row
 _FIRST_STEP = """
 import os, sys
 from job.training.step import TrainStep
-step = TrainStep.__call__
+step = TrainStep.run
 def first(*args, **kwargs):
     step(*args, **kwargs)
     os._exit(7)
-TrainStep.__call__ = first
+TrainStep.run = first
 sys.argv = ["finetune", *sys.argv[1:]]
 from job.cli import main
 main()
@@ -59,9 +59,8 @@ def measure(setup: Setup) -> list[Row]:
         return python("-c", _FIRST_STEP, *train, code=_BEHIND_FIRST_STEP)
 
     to_first_step()  # surveys, packs and computes the features
-    starts = turns.interleaved(
-        {"train": to_first_step, "tensorflow": partial(python, "-c", "import tensorflow")}, repeats=setup.size(1, 3)
-    )
+    sides = {"train": to_first_step, "tensorflow": lambda: python("-c", "import tensorflow")}
+    starts = turns.interleaved(sides, repeats=setup.size(1, 3))
     limit = Limit("value", 0.3)
     return [
         Row("start", "`finetune --help` beside `import typer`", "s", answers["help"], answers["typer"], limit),

@@ -24,6 +24,7 @@ from job.training.checkpoint import Checkpoints
 from job.training.loop import Loop, Task
 from job.training.progress import Progress
 from job.training.recipe import Phase
+from job.training.spans import steps_at_once
 from job.training.step import TrainStep, as_is
 from job.training.study import Study
 from job.training.telemetry import Telemetry
@@ -70,6 +71,7 @@ class Steps:
             accumulate=1,
             xla=False,
             is_float16=False,
+            at_once=steps_at_once(features.nbytes // len(features) * recipe.batch) if self.is_head else 1,
         )
         nothing = np.zeros((1, num_classes), np.float32)
         self.task = Task(

@@ -92,7 +92,7 @@ def stream(study: Study, feed: Feed, num_steps: int, *, is_augmented: bool) -> A
     px, randoms = study.dataset.pixels.gather(np.array([0])).shape[1], feed.batch(0).randoms.shape[1]
 
     def batches() -> Any:
-        for batch in feed.batches(0, num_steps):
+        for batch in jobs.one_by_one(feed, 0, num_steps):
             yield batch.inputs, batch.labels, batch.randoms
 
     signature = (

@@ -71,12 +71,13 @@ def watch(moments: Moments) -> None:
 def watch_training(moments: Moments) -> None:
     """Watches what can only be imported with TensorFlow."""
     from job.export import saved_model
-    from job.training.step import TrainStep
+    from job.training.step import Placed, TrainStep
 
-    def stepped(self: TrainStep, batch: Any, **_: Any) -> None:
-        moments("step", str(len(self._variables)), images=batch.indices.tolist())
+    def stepped(self: TrainStep, placed: Placed, **_: Any) -> None:
+        for batch in placed.batches:
+            moments("step", str(len(self._variables)), images=batch.indices.tolist())
 
-    before(TrainStep, "__call__", stepped)
+    before(TrainStep, "run", stepped)
     before(saved_model, "write", lambda *_, to, **__: moments("export", to.name))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -38,6 +39,13 @@ def test_a_machine_prepares_its_own_rows_of_a_batch_alone() -> None:
             np.testing.assert_array_equal(mine[fed], everyones[fed])
             assert not np.delete(mine, np.arange(6)[fed], axis=0).any()
     assert whole.randoms.all()
+
+
+def fetched(one: Feed, first: int, last: int, *, at_once: int = 1, ahead: int = 3) -> Iterator[Batch]:
+    """Yields the batches of the steps [first, last), so many prepared at once."""
+    spans = (range(start, min(start + at_once, last)) for start in range(first, last, at_once))
+    for batches in one.batches(spans, list, ahead=ahead):
+        yield from batches
 
 
 def assert_same(one: Batch, other: Batch) -> None:
@@ -117,13 +125,14 @@ def test_nothing_is_fetched_for_partners_when_nothing_is_mixed() -> None:
     np.testing.assert_array_equal(batch.partner_labels, batch.labels)
 
 
-def test_batches_fetched_ahead_are_the_same_in_the_same_order() -> None:
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_batches_fetched_ahead_are_the_same_in_the_same_order(at_once: int) -> None:
     one = feed(10, batch=4)
-    ahead = list(one.batches(3, 20, ahead=3))
+    ahead = list(fetched(one, 3, 20, at_once=at_once, ahead=3))
     assert len(ahead) == 17
     for step, batch in enumerate(ahead, start=3):
         assert_same(batch, one.batch(step))
-    assert list(one.batches(5, 5)) == []
+    assert list(fetched(one, 5, 5)) == []
 
 
 def test_an_error_of_the_background_thread_reaches_the_loop() -> None:
@@ -135,7 +144,7 @@ def test_an_error_of_the_background_thread_reaches_the_loop() -> None:
     one = Feed(np.arange(8), np.zeros(8, np.int32), failing, batch=4, seed=0)
     received = []
     with pytest.raises(OSError, match="the disk is gone"):
-        for batch in one.batches(0, 10):
+        for batch in fetched(one, 0, 10):
             received.append(batch)
     assert len(received) == 2
 
@@ -144,7 +153,7 @@ def test_leaving_early_ends_the_background_thread() -> None:
     def background() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith("feed")]
 
-    batches_of_it = feed().batches(0, 1000)
+    batches_of_it = feed().batches((range(step, step + 1) for step in range(1000)), list)
     next(batches_of_it)
     assert background()
     batches_of_it.close()

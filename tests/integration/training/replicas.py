@@ -19,6 +19,7 @@ from job import cluster, config
 from job.dataset.feed import Feed
 from job.training import distribution, optimizer, recipe
 from job.training.recipe import Phase
+from job.training.spans import spans
 from job.training.step import TrainStep, as_is
 
 STEPS = 6
@@ -62,6 +63,7 @@ def main() -> None:
         accumulate=settings.get("accumulate", 1),
         xla=settings.get("xla", False),
         is_float16=settings.get("is_float16", False),
+        at_once=settings.get("at_once", 1),
     )
     fetched: set[int] = set()
 
@@ -74,11 +76,11 @@ def main() -> None:
     found: dict[str, object] = {"worker": placed.worker, "num_replicas": placed.num_replicas}
     found |= {"losses": [], "batches": [], "first": [v.numpy().tolist() for v in variables]}
     try:
-        for number in range(settings.get("steps", STEPS)):
-            batch = feed.batch(number)
-            results = step(batch)
+        for span in spans(0, settings.get("steps", STEPS), at_once=step.at_once, ends=()):
+            batches = [feed.batch(number) for number in span]
+            results = step.run(step.place(batches))
             found["losses"].append(float(results["loss"]))  # type: ignore[attr-defined]
-            found["batches"].append(batch.indices.tolist())  # type: ignore[attr-defined]
+            found["batches"] += [batch.indices.tolist() for batch in batches]  # type: ignore[operator]
     except tf.errors.InvalidArgumentError as error:
         found["error"] = error.message
     found["last"] = [v.numpy().tolist() for v in variables]

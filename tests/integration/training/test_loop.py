@@ -26,11 +26,11 @@ from job.training.telemetry import Telemetry
 from tests.integration.training import tiny
 
 
-def make_task(*, poison: int | None = None, batch: int = 8, seed: int = 0, **numbers: Any) -> Task:
+def make_task(*, poison: int | None = None, batch: int = 8, seed: int = 0, at_once: int = 1, **numbers: Any) -> Task:
     features, labels = tiny.data(poison=poison)
     phase = tiny.phase(**numbers)
     net = tiny.net(dropout=0.3, seed=seed)
-    step, optimizer = tiny.train_step(net, phase)
+    step, optimizer = tiny.train_step(net, phase, at_once=at_once)
     clean = tiny.data()[0]
     return Task(
         phase=phase,
@@ -144,16 +144,27 @@ def stopped_after(task: Task, num_looks: int, stop: Stop) -> Task:
     return replace(task, val_logits=val_logits)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_stopped_and_resumed_equals_never_stopped(ema: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [3, 10])
+def test_several_steps_in_a_call_train_what_single_steps_do(at_once: int, tmp_path: Path) -> None:
+    single, several = make_task(ema=0.9), make_task(ema=0.9, at_once=at_once)
+    one, other = run(single, tmp_path / "single"), run(several, tmp_path / "several", every_steps=5)
+    assert (one.total_steps, one.finished[0].step) == (other.total_steps, other.finished[0].step)
+    for expected, found in zip(tiny.values(single.net), tiny.values(several.net), strict=True):
+        np.testing.assert_array_equal(expected, found)
+    np.testing.assert_array_equal(one.finished[0].val_logits, other.finished[0].val_logits)
+    assert saved_names(tmp_path / "several") == ["00000005-0-0", "00000010-0-0", "00000012-1-0"]
+
+
+@pytest.mark.parametrize(("ema", "at_once"), [(0.0, 1), (0.9, 1), (0.9, 4)])
+def test_stopped_and_resumed_equals_never_stopped(ema: float, at_once: int, tmp_path: Path) -> None:
     undisturbed = make_task(ema=ema)
     whole = run(undisturbed, tmp_path / "whole")
     stop = Stop(grace_s=1000)
     with pytest.raises(StoppedError, match=r"head, step 4 of 12 \(saved\)"):
-        run(stopped_after(make_task(ema=ema), 2, stop), tmp_path / "parts", stop=stop)
+        run(stopped_after(make_task(ema=ema, at_once=at_once), 2, stop), tmp_path / "parts", stop=stop)
     stop.finish()
     # Another process: other initial weights, nothing but what was saved.
-    resumed = make_task(ema=ema, seed=99)
+    resumed = make_task(ema=ema, seed=99, at_once=at_once)
     with Checkpoints(
         tmp_path / "elsewhere" / "run", at(str(tmp_path / "parts" / "out")), keep=9, writes=True, on_error=print
     ) as saved:
@@ -187,9 +198,25 @@ def test_divergence_names_step_images_and_remedy_and_moves_nothing(tmp_path: Pat
         np.testing.assert_array_equal(value, now)
 
 
+def test_divergence_within_a_call_names_its_step_and_keeps_the_steps_before(tmp_path: Path) -> None:
+    bad = 3  # of the first epoch, and not the first step of its call: the curves get a point every 2 steps
+    poison = int(make_task().feed.indices(bad)[0][0])
+    task, clean = make_task(poison=poison, at_once=10), make_task()
+    for step in range(bad):
+        clean.train_step(clean.feed.batch(step))
+    with pytest.raises(DivergedError, match=f"at or before step {bad + 1} of head") as caught:
+        run(task, tmp_path / "bad")
+    assert f"image-{poison}.jpg" in caught.value.images
+    assert list(caught.value.images) == task.names(task.feed.indices(bad)[0])
+    for expected, found in zip(clean.variables, task.variables, strict=True):
+        np.testing.assert_array_equal(expected.numpy(), found.numpy())
+
+
 def test_an_error_that_is_no_divergence_is_not_called_one(tmp_path: Path) -> None:
-    def failing(batch: object, *, is_stopping: bool) -> dict[str, Any]:
+    def failing(placed: object, *, is_stopping: bool) -> dict[str, Any]:
         raise tf.errors.InvalidArgumentError(None, None, "shapes do not match")
 
+    task = make_task()
+    task.train_step.run = failing  # type: ignore[method-assign]
     with pytest.raises(tf.errors.InvalidArgumentError, match="shapes do not match"):
-        run(replace(make_task(), train_step=failing), tmp_path)
+        run(task, tmp_path)

@@ -60,6 +60,13 @@ def test_micro_batches_change_nothing(replicas: int) -> None:
     _assert_same(_train(), _train(accumulate=3, replicas=replicas))
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_several_steps_in_a_call_change_nothing(replicas: int) -> None:
+    single, several = _train(), _train(at_once=4, replicas=replicas)
+    # The loss is that of a call's last step: the fourth, and the sixth at the end.
+    _assert_same({**single, "losses": [single["losses"][3], single["losses"][5]]}, several)
+
+
 def test_xla_changes_nothing() -> None:
     _assert_same(_train(), _train(xla=True))
 

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import job.demo
 from job import config as configs
 from job.console import console
-from job.dataset.feed import Batch, uniforms
+from job.dataset.feed import uniforms
 from job.errors import ConfigError, DivergedError
 from job.evaluation.calibration import calibrated_log_loss
 from job.interruption import Stop
@@ -26,7 +26,7 @@ from job.stages import measure, prepare, train
 from job.stages.together import Machines
 from job.training.class_weights import class_weights
 from job.training.progress import Progress
-from job.training.step import NOT_FINITE, TrainStep
+from job.training.step import NOT_FINITE, Placed, TrainStep
 from job.training.study import Study
 from job.versions import versions
 from job.workspace import Workspace
@@ -222,14 +222,19 @@ def test_trained_batchnorm_moves_and_mixing_trains(images: Path, tmp_path: Path)
 
 def fails_at(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the n-th steps of a process refused as TensorFlow refuses one that is not finite."""
-    original, calls = TrainStep.__call__, itertools.count(1)
+    original, numbers = TrainStep.run, itertools.count(1)
 
-    def step(self: TrainStep, batch: Batch, *, is_stopping: bool = False) -> dict[str, Any]:
-        if next(calls) in steps:
-            raise tf.errors.InvalidArgumentError(None, None, f"{NOT_FINITE}: loss nan")
-        return original(self, batch, is_stopping=is_stopping)
+    def run(self: TrainStep, placed: Placed, *, is_stopping: bool = False) -> dict[str, Any]:
+        refused = next(
+            (place for place, number in zip(range(len(placed.batches)), numbers, strict=False) if number in steps), None
+        )
+        if refused is None:
+            return original(self, placed, is_stopping=is_stopping)
+        if refused:
+            original(self, self.place(placed.batches[:refused]), is_stopping=is_stopping)
+        raise tf.errors.InvalidArgumentError(None, None, f"{NOT_FINITE}: loss nan")
 
-    monkeypatch.setattr(TrainStep, "__call__", step)
+    monkeypatch.setattr(TrainStep, "run", run)
 
 
 def test_a_phase_that_diverged_begins_again_once_at_half_the_learning_rate(
