@@ -38,6 +38,9 @@ _WORTH_A_PROCESS: Final = 16
 _MAX_DEATHS: Final = 20
 """Images that may kill a worker before the job gives up; each costs the start of a process."""
 
+_SHARED_MEMORY: Final = "/dev/shm"
+"""Where Linux keeps the semaphores of processes (sem_overview(7)); a pod may lack the right to write there."""
+
 Image = tuple[int, str]
 """(index, uri)"""
 
@@ -84,11 +87,12 @@ class _Examination:
         # One chunk more than workers keeps all busy; alone, an image must be the only one in work.
         ahead = num_workers + (num_workers > 1)
         context = _context()
-        is_stopped = context.Event()
-        activity = Activity(context, num_workers)
+        with _named(_SHARED_MEMORY):
+            is_stopped, activity = context.Event(), Activity(context, num_workers)
         self._watch = watch = Watch(activity, self._limit_s)
         initial = (self._examiner, is_stopped, activity)
-        pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=initial)
+        with _named(_SHARED_MEMORY):
+            pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=initial)
         in_work: dict[Future[list[tuple[int, Finding]]], list[Image]] = {}
         try:
             while chunks or in_work:
@@ -152,6 +156,16 @@ def _nameless_program() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = program
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Adds to an operating-system error that names no file which one it is about."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
 
 
 def _start(examiner: Examiner, is_stopped: Event, activity: Activity) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from PIL import Image
 
 from job.demo.object_store import ObjectStore
 from job.demo.object_store.faults import Fault, Status
+from job.errors import AccessError
 from tests.e2e.tiny import REPOSITORY, Done, command, train_arguments
 
 Run = Callable[..., Done]
@@ -158,3 +161,12 @@ def test_no_images_to_predict(run: Run, undisturbed: Path, tmp_path: Path) -> No
 def test_predictions_in_an_unknown_form(run: Run, undisturbed: Path, squares: Path) -> None:
     done = run("predict", str(undisturbed), str(squares), "--output", "predictions.xlsx")
     _assert_refused(done, 2, "predictions.xlsx", ".csv")
+
+
+def test_shared_memory_that_may_not_be_written(squares: Path, tmp_path: Path) -> None:
+    as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    mounted = ["unshare", *as_root, "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /dev/shm && exec "$@"', "sh"]
+    check = [sys.executable, "-m", "job", "check", "--data", str(squares), "--output", str(tmp_path / "run")]
+    done = subprocess.run([*mounted, *check], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == AccessError.exit_code, done.stderr
+    assert "no permission for /dev/shm" in done.stderr
