@@ -10,7 +10,7 @@ and then looked at like a folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,11 +28,13 @@ __all__ = [
     "UnreadableRecordError",
     "images_beside",
     "is_archive",
+    "is_full_uri",
     "is_one_file",
     "locate",
     "read",
     "reader",
     "remote_images",
+    "shards_among",
 ]
 
 
@@ -106,15 +108,18 @@ def locate(
     return path, layout
 
 
-def read(path: Path, layout: str = "auto", *, work_dir: Path) -> list[Example]:
+def read(path: Path, layout: str = "auto", *, work_dir: Path, index: tfrecord.Index | None = None) -> list[Example]:
     """Returns every example of the dataset, each uri once; see `locate` for the arguments.
+
+    Args:
+        index: Of all TFRecord shards, where not all of them are there.
 
     Raises:
         InputMissingError: When there is nothing at `path`.
         DatasetError: When it is not laid out as it should be, or holds no images. Names what is wrong.
     """
     root, name = locate(path, layout, work_dir=work_dir)
-    examples = LAYOUTS[name].read(root)
+    examples = LAYOUTS[name].read(root) if index is None else tfrecord.examples(root, index)
     if not examples:
         raise DatasetError(
             f"The dataset {path.name!r} (layout {name}) lists no images.", next_step="Check data.uri and data.layout."
@@ -130,20 +135,29 @@ def reader(
     work_dir: Path,
     local: Mapping[str, Path] | None = None,
     follow_links: bool = False,
+    index: tfrecord.Index | None = None,
 ) -> Reader:
     """Returns what reads the images of `read`'s examples; thread-safe, and picklable for worker processes.
 
     Args:
         local: Where each image of `remote_images` was downloaded to.
         follow_links: Whether an image may be a link that leads out of the dataset's folder.
+        index: As `read` took it.
     """
     root, name = locate(path, layout, work_dir=work_dir)
+    if index is not None:
+        return tfrecord.reader_of(root, index)
     return LAYOUTS[name].reader(root, local or {}, follow_links)
 
 
 def is_one_file(uri: str) -> bool:
     """Whether a dataset's URI, by its name alone, is an archive, a table or a list of images and no folder."""
     return uri.lower().endswith((*archive.EXTENSIONS, *csv_manifest.EXTENSIONS, *jsonl_manifest.EXTENSIONS))
+
+
+def shards_among(names: Iterable[str], layout: str = "auto") -> list[str]:
+    """Returns which files of a folder are TFRecord shards, by their names, in the order of `read`; if asked for."""
+    return tfrecord.among(names) if layout in ("auto", "tfrecord") else []
 
 
 def images_beside(path: Path, layout: str = "auto", *, work_dir: Path) -> list[str]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import mmap
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Final, NamedTuple
 
 import google_crc32c
 
@@ -37,6 +37,19 @@ def recognise(root: Path) -> bool:
     return bool(_shards(root))
 
 
+class Record(NamedTuple):
+    """Where a record's data is in its shard, in bytes, and its class: number (-1: none) and name ("": none)."""
+
+    start: int
+    size: int
+    label: int
+    text: str
+
+
+Index = Mapping[str, Sequence[Record]]
+"""Shard → its records; in the order of the dataset."""
+
+
 def read(root: Path) -> list[Example]:
     """Returns an example a record, called `shard.tfrecord#17`, in the order of shards and records.
 
@@ -47,31 +60,58 @@ def read(root: Path) -> list[Example]:
     Raises:
         DatasetError: When a shard is compressed or damaged or a record has no image or class. Names it.
     """
-    folder = root.parent if root.is_file() else root
-    names = _names(folder / "labels.txt")
-    found: list[tuple[str, int, str, Split | None]] = []
-    for shard in _shards(root):
-        name = as_text(shard.relative_to(folder).as_posix())
-        split = _split(name)
-        view = _mapped(shard)
-        for number, (start, size) in enumerate(_records(view, name)):
-            uri = f"{name}#{number}"
-            label, text = _class(view[start : start + size], uri)
-            if text:
-                names.setdefault(label, text)
-            found.append((uri, label, text, split))
-    named = ((uri, text or names.get(label, str(label)), split) for uri, label, text, split in found)
-    return [Example(uri, spelled(name), split, spelling(name)) for uri, name, split in named]
+    return examples(root, index(root))
+
+
+def index(root: Path, only: Collection[str] | None = None) -> dict[str, list[Record]]:
+    """Walks over the shards, or those of these names; raises as `read`."""
+    found: dict[str, list[Record]] = {}
+    for name, shard in _named_shards(root):
+        if only is None or name in only:
+            view = _mapped(shard)
+            found[name] = [
+                Record(start, size, *_class(view[start : start + size], _uri(name, number)))
+                for number, (start, size) in enumerate(_records(view, name))
+            ]
+    return found
+
+
+def examples(root: Path, index: Index) -> list[Example]:
+    """Returns what `read` does, by an index of all shards; of the files only `labels.txt` is looked at."""
+    names = _names(_folder(root) / "labels.txt")
+    for record in (record for records in index.values() for record in records if record.text):
+        names.setdefault(record.label, record.text)
+    found: list[Example] = []
+    for shard, records in index.items():
+        split = _split(shard)
+        for number, record in enumerate(records):
+            name = record.text or names.get(record.label, str(record.label))
+            found.append(Example(_uri(shard, number), spelled(name), split, spelling(name)))
+    return found
 
 
 def reader(root: Path, local: Mapping[str, Path], follow_links: bool = False) -> TFRecordReader:
     """Returns the reader of the shards' images; the rest is not used, as a record is neither remote nor a link."""
-    folder = root.parent if root.is_file() else root
-    offsets: dict[str, tuple[tuple[int, int], ...]] = {}
-    for shard in _shards(root):
-        name = as_text(shard.relative_to(folder).as_posix())
-        offsets[name] = tuple(_records(_mapped(shard), name))
-    return TFRecordReader(folder, offsets)
+    return TFRecordReader(
+        _folder(root), {name: tuple(_records(_mapped(shard), name)) for name, shard in _named_shards(root)}
+    )
+
+
+def reader_of(root: Path, index: Index) -> TFRecordReader:
+    """Returns the reader of the shards in an index, whether they are there or come later."""
+    places = {name: tuple((record.start, record.size) for record in records) for name, records in index.items()}
+    return TFRecordReader(_folder(root), places)
+
+
+def among(names: Iterable[str]) -> list[str]:
+    """Returns which of a folder's files are shards, by their names alone, in the order of the dataset."""
+    paths = (PurePosixPath(name) for name in names if _NAME.search(name.rpartition("/")[2]))
+    return [path.as_posix() for path in sorted(paths) if _is_visible(path)]
+
+
+def uris(shard: str, records: Sequence[Record]) -> Iterator[str]:
+    """Returns what the images of a shard are called."""
+    return (_uri(shard, number) for number in range(len(records)))
 
 
 @dataclass(frozen=True)
@@ -111,11 +151,28 @@ class TFRecordReader:
         return shard, *self.offsets[shard][int(number)]
 
 
+def _uri(shard: str, number: int) -> str:
+    return f"{shard}#{number}"
+
+
+def _folder(root: Path) -> Path:
+    return root.parent if root.is_file() else root
+
+
 def _shards(root: Path) -> list[Path]:
     if root.is_file():
         return [root] if _NAME.search(root.name) else []
-    parts = ((path, path.relative_to(root).parts) for path in root.rglob("*") if _NAME.search(path.name))
-    return sorted(path for path, names in parts if path.is_file() and not any(map(is_litter, names)))
+    paths = (path for path in root.rglob("*") if _NAME.search(path.name))
+    return sorted(path for path in paths if _is_visible(path.relative_to(root)) and path.is_file())
+
+
+def _named_shards(root: Path) -> Iterator[tuple[str, Path]]:
+    folder = _folder(root)
+    return ((as_text(shard.relative_to(folder).as_posix()), shard) for shard in _shards(root))
+
+
+def _is_visible(path: PurePath) -> bool:
+    return not any(map(is_litter, path.parts))
 
 
 def _mapped(shard: Path) -> memoryview:

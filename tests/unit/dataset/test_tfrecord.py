@@ -81,6 +81,29 @@ def test_a_shard_whose_name_is_not_utf_8_is_read_under_a_name_that_is_text(tmp_p
     assert reader.stamp(found.uri)
 
 
+def test_names_alone_tell_which_files_are_shards_in_the_order_of_reading(tmp_path: Path) -> None:
+    names = ["b/a-00001-of-00002", "b-1.tfrecord", "b/a-00000-of-00002", "a.tfrecord", ".b/c.tfrecord", "d.jpg"]
+    for name in names:
+        shard(tmp_path / name, CAT)
+    assert tfrecord.among(names) == [found.uri.removesuffix("#0") for found in tfrecord.read(tmp_path)]
+    assert len(tfrecord.among(names)) == 4
+
+
+def test_an_index_stands_for_shards_that_come_later(tmp_path: Path) -> None:
+    there, later = (shard(tmp_path / "data" / name, CAT, DOG) for name in ("a.tfrecord", "b.tfrecord"))
+    (tmp_path / "data" / "labels.txt").write_text("1:dog\n", encoding="utf-8")
+    everything, index = tfrecord.read(tmp_path / "data"), tfrecord.index(tmp_path / "data")
+    content = later.read_bytes()
+    later.unlink()
+    assert list(tfrecord.index(there.parent, ["a.tfrecord", "b.tfrecord"])) == ["a.tfrecord"]
+    assert tfrecord.examples(there.parent, index) == everything
+    reader = tfrecord.reader_of(there.parent, index)
+    with pytest.raises(FileNotFoundError):
+        reader.read("b.tfrecord#1")
+    later.write_bytes(content)
+    assert reader.read("b.tfrecord#1") == b"dog bytes"
+
+
 def test_a_number_is_named_by_another_record_or_by_labels_txt(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tfrecord", CAT, example(image__encoded=b"x", image__class__label=0), DOG)
     assert [found.label for found in tfrecord.read(path)] == ["cat", "cat", "1"]
