@@ -48,18 +48,20 @@ def pull(
     *,
     names: Iterable[str] | None = None,
     listing: Sequence[ObjectInfo] | None = None,
+    objects: Sequence[ObjectInfo] | None = None,
     progress: Progress | None = None,
 ) -> Pulled:
     """Copies everything below the store's prefix into a folder and marks it complete.
 
     A second call fetches only what is missing or differs (size and checksum, not mere existence). Files that an earlier
-    pull brought and that are gone from the store are removed, unless `names` restricts the pull. Two pulls into
-    one folder, of any processes on the disk, take turns.
+    pull brought and that are gone from the store are removed, unless `names` or `objects` restrict the
+    pull. Two pulls into one folder, of any processes on the disk, take turns.
 
     Args:
         to_dir: Made where it is missing. Other files in it are left alone.
         names: Only these objects, relative to the store's prefix; the folder keeps what it holds.
         listing: What `listed` returned, to spare another one; then what is gone from the store is removed in any case.
+        objects: These alone, as `described` returned them, in place of `names` and `listing`.
 
     Raises:
         InputMissingError: Nothing is there, or one of `names` is not.
@@ -71,7 +73,8 @@ def pull(
         to_dir.mkdir(parents=True, exist_ok=True)
         with disk.locked(to_dir):
             disk.sweep(to_dir)
-            return _pull(store, to_dir, None if names is None else sorted(set(names)), listing, progress, started_s)
+            only = None if names is None else sorted(set(names))
+            return _pull(store, to_dir, only, listing, objects, progress, started_s)
 
 
 def _pull(
@@ -79,18 +82,21 @@ def _pull(
     to_dir: Path,
     only: Sequence[str] | None,
     listing: Sequence[ObjectInfo] | None,
+    objects: Sequence[ObjectInfo] | None,
     progress: Progress | None,
     started_s: float,
 ) -> Pulled:
     retries_before = store.num_retries
-    infos = _named(store, only) if only is not None and listing is None else listing or listed(store)
+    if only is not None and listing is None:
+        objects = described(store, only)
+    infos = objects if objects is not None else listing or listed(store)
     names.check_all((info.name for info in infos), store.uri)
     ledger = Ledger.load(to_dir)
-    if only is None or listing is not None:
+    if objects is None:
         _remove_stale(ledger, {info.name for info in infos}, to_dir)
-    if only is not None:
-        wanted = set(only)
-        infos = [info for info in infos if info.name in wanted]
+        if only is not None:
+            wanted = set(only)
+            infos = [info for info in infos if info.name in wanted]
     _demand_space(infos, to_dir, store.uri)
     ledger.plan(to_dir, (info.name for info in infos))
 
@@ -138,7 +144,7 @@ def push(
 
     def differs(info: ObjectInfo) -> bool:
         old = there.get(base + info.name)
-        return old is None or not _is_equal(old, from_dir / info.name)
+        return old is None or not is_equal(old, from_dir / info.name)
 
     doing = f"pushing to {store.uri}"
     rest = [info for info in infos if info.name not in last]
@@ -184,10 +190,17 @@ def listed(store: Store) -> list[ObjectInfo]:
     return infos
 
 
-def _named(store: Store, only: Sequence[str]) -> list[ObjectInfo]:
+def described(store: Store, only: Sequence[str], *, progress: Progress | None = None) -> list[ObjectInfo]:
+    """Returns the objects of these names, each once, sorted by name; each is asked for by itself.
+
+    Raises:
+        InputMissingError: One is not there. Names the first few.
+        DatasetError: A name climbs out of its folder.
+    """
     for name in only:
         names.check(name, store.uri)
-    found = for_each(only, lambda name: (name, store.stat(name)), doing=f"looking in {store.uri}", name=str)
+    doing = f"looking in {store.uri}"
+    found = for_each(only, lambda name: (name, store.stat(name)), doing=doing, name=str, progress=progress)
     if absent := sorted(name for name, info in found if info is None):
         raise InputMissingError(
             f"{len(absent)} of {len(only)} files are not below {store.uri}/: {', '.join(absent[:5])}"
@@ -204,12 +217,12 @@ def _is_right(info: ObjectInfo, path: Path, ledger: Ledger) -> bool:
         )
     if not path.is_file() or path.stat().st_size != info.size_bytes:
         return False
-    return ledger.knows(info, path) or _is_equal(info, path)
+    return ledger.knows(info, path) or is_equal(info, path)
 
 
-def _is_equal(info: ObjectInfo, path: Path) -> bool:
-    """Whether a file has an object's size and checksum; False where the service lists no checksum."""
-    if not info.algorithm or path.stat().st_size != info.size_bytes:
+def is_equal(info: ObjectInfo, path: Path) -> bool:
+    """Whether a file is there with an object's size and checksum; False where the service lists no checksum."""
+    if not (info.algorithm and path.is_file()) or path.stat().st_size != info.size_bytes:
         return False
     return checksum.of_file(path, info.algorithm) == info.checksum
 
@@ -218,11 +231,11 @@ def _remove_stale(ledger: Ledger, wanted: set[str], to_dir: Path) -> None:
     for name in sorted(set(ledger.entries) - wanted):
         if not names.refusal(name):
             (to_dir / name).unlink(missing_ok=True)
-            _remove_empty((to_dir / name).parent, to_dir)
+            remove_empty((to_dir / name).parent, to_dir)
         del ledger.entries[name]
 
 
-def _remove_empty(folder: Path, up_to: Path) -> None:
+def remove_empty(folder: Path, up_to: Path) -> None:
     """Removes folders that a removed file was the last in: an empty class folder would count as a class."""
     while folder != up_to and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -13,7 +13,7 @@ from job.errors import AccessError, DatasetError, InputMissingError, StoppedErro
 from job.storage import ObjectInfo
 from job.storage.local import LocalStore
 from job.storage.parallel import for_each
-from job.storage.transfer import pull, push
+from job.storage.transfer import described, pull, push
 
 
 @pytest.fixture
@@ -50,6 +50,19 @@ def test_pull_again_fetches_nothing(store: LocalStore, tmp_path: Path):
     again = pull(store, tmp_path / "to")
     assert again.num_fetched == 0
     assert again.digest == first.digest
+
+
+def test_described_objects_are_pulled_and_the_folder_keeps_what_it_holds(
+    store: LocalStore, source: Path, tmp_path: Path
+):
+    pull(store, tmp_path / "to", names=["cats/1.jpg"])
+    objects = described(store, ["labels.csv", "dogs/1.jpg"])
+    assert [info.name for info in objects] == ["dogs/1.jpg", "labels.csv"]
+    pulled = pull(store, tmp_path / "to", objects=objects[:1])
+    assert (pulled.num_objects, pulled.num_fetched) == (1, 1)
+    assert set(files(tmp_path / "to")) == {"cats/1.jpg", "dogs/1.jpg"}
+    with pytest.raises(InputMissingError, match="1 of 2 files are not below .*gone.jpg"):
+        described(store, ["labels.csv", "gone.jpg"])
 
 
 @pytest.mark.parametrize("damage", ["removed", "shortened", "same size", "touched"])
