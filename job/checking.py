@@ -34,13 +34,13 @@ def check(config: Config, platform: Platform, console: Console, stop: Stop, *, w
     _check_output(workspace)
     console.info(f"Output: {workspace.output.uri} can be written to.")
     # Only here, as the survey's room is reached by way of the model's, which imports Keras.
-    from job.stages import backbone, prepare
+    from job.stages import backbone, prepare, pull
 
     backbone.resolve(workspace)
     weights = backbone.pretrained(workspace)
     if isinstance(weights, Path):
         console.info(f"Weights: {config.model.weights} is there, {weights.stat().st_size / 1e6:.1f} MB.")
-    path = prepare.pull(workspace)
+    path = pull.dataset(workspace)
     found = prepare.survey(workspace, path, pack=False)
     for name in found.classes:
         counts = found.summary.classes[name]

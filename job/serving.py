@@ -19,7 +19,7 @@ from job.export import inference, predictions
 from job.export.inference import Classifier, Image
 from job.interruption import Stop
 from job.platforms import recognise
-from job.stages import prepare
+from job.stages import pull
 from job.storage import at, is_remote, join, local_path, split, transfer
 from job.workspace import Workspace, slug, work_root
 
@@ -62,9 +62,9 @@ def evaluate(model_uri: str, data_uri: str, *, as_json: bool) -> None:
     # The output is a name for the cache; nothing is written to it.
     settings = configs.load(values={"data.uri": data_uri, "output": "evaluate"})
     workspace = Workspace.open(settings, recognise(os.environ), console(sys.stderr), Stop(), is_run=False)
-    path = prepare.pull(workspace)
+    path = pull.dataset(workspace)
     examples = layouts.read(path, work_dir=workspace.cache_dir)
-    local = prepare.pull_named_images(workspace, path)
+    local = pull.named_images(workspace, path)
     # Nothing of the images leaves this command, so links may lead anywhere.
     reader = layouts.reader(path, work_dir=workspace.cache_dir, local=local, follow_links=True)
     pairs = [(Image(one.uri, functools.partial(reader.read, one.uri)), one.label) for one in examples]

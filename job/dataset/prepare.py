@@ -107,9 +107,12 @@ def prepare(
         return lambda done, total: on_progress(what, done, total) if on_progress else None
 
     root, layout = layouts.locate(dataset_dir, config.layout, work_dir=work_dir, on_progress=tell("unpack"))
-    examples = layouts.read(root, layout, work_dir=work_dir)
+    index = remote.index if remote else None
+    examples = layouts.read(root, layout, work_dir=work_dir, index=index)
     survey.check_classes(examples)
-    reader = layouts.reader(root, layout, work_dir=work_dir, local=local_images, follow_links=config.follow_links)
+    reader = layouts.reader(
+        root, layout, work_dir=work_dir, local=local_images, follow_links=config.follow_links, index=index
+    )
     if remote is not None:
         reader = remote.around(reader)
     kept = _Kept(config, examples, reader, work_dir, stored_px, share)

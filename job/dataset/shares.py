@@ -1,8 +1,8 @@
 """Several machines prepare one dataset: each examines and packs its share of the images, and all get the whole table.
 
-The examples are the same list everywhere, and worker w of W has the w-th of W equal runs of it: a run, as files that
-lie together are read together. What the workers found goes round once; the chief alone compares images with each other
-and sends its table round, so that all split the same images alike.
+The examples are the same list everywhere, and worker w of W has the w-th of W runs of it, equal ones or those of whole
+shards: a run, as files that lie together are read together. What the workers found goes round once; the chief alone
+compares images with each other and sends its table round, so that all split the same images alike.
 
 Which images a machine trains on is not for this room to say: the batch of a step is the same for any number of
 machines, so sooner or later each feeds images of another's share. It decodes them when it first asks for them, once.
@@ -35,14 +35,18 @@ class Share:
 
     Attributes:
         gather: Takes this machine's bytes and returns every machine's, in their order. All must call it.
+        ends: The row after the last of each machine's, where their runs are not equal ones.
     """
 
     worker: int
     num_workers: int
     gather: Callable[[bytes], Sequence[bytes]]
+    ends: tuple[int, ...] = ()
 
     def rows(self, num: int) -> range:
         """Returns which of `num` rows are this machine's."""
+        if self.ends:
+            return range((0, *self.ends)[self.worker], self.ends[self.worker])
         size = -(-num // self.num_workers)
         return range(min(self.worker * size, num), min((self.worker + 1) * size, num))
 
@@ -66,13 +70,10 @@ class Share:
         """
         held = hashlib.sha256(survey_csv.read_bytes()).hexdigest() if survey_csv.exists() else ""
         findings = [] if held else [[index, *finding.values()] for index, finding in found.items()]
-        heard = self._told([_digest(examples), held, findings])
-        strangers = [worker for worker, (digest, _, _) in enumerate(heard) if digest != heard[0][0]]
-        if strangers:
-            raise DatasetError(
-                f"The machines see different images: the lists of workers {strangers} are not that of worker 0.",
-                next_step="Give all of them the same data, and leave it alone while the job runs.",
-            )
+        heard = self.told([_digest(examples), held, findings])
+        others = [worker for worker, (digest, _, _) in enumerate(heard) if digest != heard[0][0]]
+        if others:
+            raise strangers(f"the lists of workers {others} are not that of worker 0")
         tables = [table_digest for _, table_digest, _ in heard]
         if held and len(set(tables)) == 1:
             return table.read(survey_csv)
@@ -81,15 +82,23 @@ class Share:
         if self.worker == source:
             merged = {index: Finding.of(*values) for _, _, each in heard for index, *values in each}
             rows = table.read(survey_csv) if held else rows_of(merged)
-        rows = [table.row(*values) for values in self._told([table.values(row) for row in rows])[source]]
+        rows = [table.row(*values) for values in self.told([table.values(row) for row in rows])[source]]
         table.write(survey_csv, rows)
         return rows
 
-    def _told(self, mine: object) -> list[Any]:
-        """Returns what every machine says, this one `mine`: plain values."""
+    def told(self, mine: object) -> list[Any]:
+        """Returns what every machine says, this one `mine`: plain values. All must call it."""
         # Hashes as text are most of it, and shrink to half.
         said = self.gather(zlib.compress(json.dumps(mine).encode("ascii"), level=1))
         return [json.loads(zlib.decompress(each)) for each in said]
+
+
+def strangers(how: str) -> DatasetError:
+    """Returns the error for machines of which each looks at another dataset."""
+    return DatasetError(
+        f"The machines see different images: {how}.",
+        next_step="Give all of them the same data, and leave it alone while the job runs.",
+    )
 
 
 class SharedPixels:

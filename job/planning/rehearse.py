@@ -29,7 +29,7 @@ from job.interruption import Stop
 from job.model import cut as cuts
 from job.planning.estimate import Pace, Plan, StageEstimate
 from job.platforms import Platform
-from job.stages import backbone, deliver, export, measure, prepare, train
+from job.stages import backbone, deliver, export, measure, prepare, pull, train
 from job.stages.together import Machines
 from job.storage import at
 from job.timings import Timings
@@ -70,7 +70,7 @@ def plan(config: Config, platform: Platform, console: Console, stop: Stop, *, st
         )
     backbone.resolve(workspace)
     backbone.pretrained(workspace)
-    dataset = prepare.survey(workspace, prepare.pull(workspace))
+    dataset = prepare.survey(workspace, pull.dataset(workspace))
     workspace.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="plan-", dir=workspace.folder) as folder:
         aside = replace(

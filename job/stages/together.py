@@ -1,6 +1,7 @@
 """The machines of a run: they meet when the first of them needs the others, and when one is lost all leave.
 
-That is after each has looked at its share of the data, so that a machine that was lost meanwhile is waited for as well.
+That is after each has looked at its share of the data, so that a machine that was lost meanwhile is waited for as well;
+for TFRecord shards it is before, as their records have to be counted.
 """
 
 from __future__ import annotations

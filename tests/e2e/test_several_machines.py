@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.e2e.tiny import REPOSITORY, Done, assert_same_result, command, environment, train_arguments
+from tests.e2e.tiny import Done, assert_same_result, train_arguments
+from tests.e2e.workers import both, finished, start
 from tests.ports import free_ports
 
 pytestmark = pytest.mark.cluster
-
-
-def start(index: int, ports: list[int], arguments: list[str]) -> subprocess.Popen[str]:
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    return subprocess.Popen(
-        command(*arguments),
-        cwd=REPOSITORY,
-        env=environment(TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> Done:
-    try:
-        out, err = process.communicate(timeout=200)
-    finally:
-        process.kill()
-        process.wait()
-    return Done(process.returncode, [json.loads(line) for line in out.splitlines() if line.startswith("{")], err)
-
-
-def both(arguments: list[list[str]]) -> list[Done]:
-    ports = free_ports(2)
-    workers = [start(index, ports, one) for index, one in enumerate(arguments)]
-    return [finished(worker) for worker in workers]
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ def test_an_output_that_keeps_everything_will_do_with_a_warning(bucket: ObjectSt
 
 
 def test_images_of_folders_with_like_names_are_kept_apart(bucket: ObjectStore, tmp_path: Path) -> None:
-    from job.stages import prepare
+    from job.stages import pull
 
     for name in ("a-b/c", "a/b-c"):
         bucket.put("photos", f"{name}/1.png", name.encode())
@@ -188,7 +188,7 @@ def test_images_of_folders_with_like_names_are_kept_apart(bucket: ObjectStore, t
     (tmp_path / "labels.csv").write_text("image,label\n" + "".join(f"{uri},x\n" for uri in uris))
     given = {"data.uri": f"{tmp_path}/labels.csv", "output": "gs://runs/1", "work_dir": f"{tmp_path}/work"}
     workspace = Workspace.open(configs.load(values=given), Platform("laptop"), JsonConsole(io.StringIO()), Stop())
-    local = prepare.pull_named_images(workspace, prepare.pull(workspace))
+    local = pull.named_images(workspace, pull.dataset(workspace))
     assert [local[uri].read_bytes() for uri in uris] == [b"a-b/c", b"a/b-c"]
 
 

@@ -59,6 +59,7 @@ TF_FREE = (
     "dataset/pack.py",
     "dataset/prepare.py",
     "dataset/remote.py",
+    "dataset/shards.py",
     "dataset/shares.py",
     "dataset/split.py",
     "dataset/summary.py",
