@@ -8,7 +8,8 @@ No emulator that can be installed keeps preconditions, pages and checksums, so h
     json_api.py   buckets, metadata, compose, rewrite          resource.py   how they are described
     uploads.py    media, multipart, resumable                  downloads.py  hashes, ranges, gzip
     listing.py    pages, prefixes, globs                       batch.py      many requests in one
-    xml_api.py    /bucket/object, multipart uploads            checksums.py  crc32c, md5
+    xml_api.py    /bucket/object                               checksums.py  crc32c, md5
+    xml_uploads.py   the same in parts                         xml_messages.py   what both say
     errors.py     refusals, in three forms                     faults.py     what goes wrong on request
 
 Not kept: access control, object versions, soft delete, retention, customer keys, notifications, rate limits.

@@ -89,7 +89,7 @@ def test_a_media_upload_checks_the_hash_header_and_takes_chunked_bodies(
 
 
 def test_the_xml_api_puts_lists_copies_and_deletes(store: ObjectStore, generation: int, call: Any) -> None:
-    """What obstore and other S3-minded clients use."""
+    """What boto3 and other S3-minded clients use."""
     made = call("PUT", "/photos/b/dog.jpg", b"woof", {"Content-MD5": md5(b"woof"), "x-goog-meta-label": "dog"})
     assert made.headers["etag"] == f'"{hashlib.md5(b"woof").hexdigest()}"'
     assert call("GET", "/storage/v1/b/photos/o/b%2Fdog.jpg").json["metadata"] == {"label": "dog"}
@@ -147,3 +147,44 @@ def test_the_xml_api_keeps_s3s_conditions(store: ObjectStore, generation: int, c
     assert store.get("photos", "a/cat.jpg") == b"second"
     assert call("PUT", "/photos/new", b"x", {"If-Match": tag}).status == 412
     assert call("PUT", "/photos/new", b"x", {"If-None-Match": "*"}).status == 200
+
+
+def test_an_xml_multipart_upload_is_listed_and_completed_under_a_condition(
+    store: ObjectStore, generation: int, call: Any
+) -> None:
+    """As S3 does: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html."""
+    spaces = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
+    opened = ElementTree.fromstring(call("POST", "/photos/a/big?uploads").body)
+    upload_id = opened.findtext("s3:UploadId", namespaces=spaces) or ""
+    upload = f"/photos/a/big?uploadId={upload_id}"
+    tags = [call("PUT", f"{upload}&partNumber={number}", b"meow").headers["etag"] for number in (1, 2, 10_000)]
+
+    for prefix, found in (("a/", [upload_id]), ("b/", [])):
+        listed = ElementTree.fromstring(call("GET", f"/photos?uploads&prefix={prefix}").body)
+        assert [each.text for each in listed.findall("s3:Upload/s3:UploadId", spaces)] == found
+    page = ElementTree.fromstring(call("GET", f"{upload}&max-parts=2").body)
+    assert [each.text for each in page.findall("s3:Part/s3:ETag", spaces)] == tags[:2]
+    marker = page.findtext("s3:NextPartNumberMarker", namespaces=spaces)
+    rest = ElementTree.fromstring(call("GET", f"{upload}&part-number-marker={marker}").body)
+    assert [each.text for each in rest.findall("s3:Part/s3:PartNumber", spaces)] == ["10000"]
+    assert [each.findtext("s3:IsTruncated", namespaces=spaces) for each in (page, rest)] == ["true", "false"]
+
+    part = f"<Part><PartNumber>1</PartNumber><ETag>{tags[0]}</ETag></Part>"
+    body = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
+    store.put("photos", "a/big", b"older")
+    older = call("GET", "/photos/a/big").headers["etag"]
+    store.put("photos", "a/big", b"newer")
+    assert call("POST", upload, body, {"If-None-Match": "*"}).status == 412
+    assert call("POST", upload, body, {"If-Match": older}).status == 412
+    assert store.get("photos", "a/big") == b"newer"
+    newer = call("GET", "/photos/a/big").headers["etag"]
+    assert call("POST", upload, body, {"If-Match": newer}).status == 200
+    assert store.get("photos", "a/big") == b"meow"
+    assert call("GET", upload).status == 404
+
+
+def test_metadata_comes_back_in_the_words_of_who_asks(store: ObjectStore, generation: int, call: Any) -> None:
+    signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=test"}
+    call("PUT", "/photos/dog.jpg", b"woof", {**signed, "x-amz-meta-label": "dog"})
+    assert call("HEAD", "/photos/dog.jpg", headers=signed).headers["x-amz-meta-label"] == "dog"
+    assert call("GET", "/photos/dog.jpg").headers["x-goog-meta-label"] == "dog"
