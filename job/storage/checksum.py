@@ -52,3 +52,8 @@ def of_file(path: Path, algorithm: Literal["crc32c", "md5"]) -> str:
 def from_base64(text: str) -> str:
     """Returns the lower-case hex of a checksum that a service gives in base64; "" stays ""."""
     return base64.b64decode(text).hex()
+
+
+def to_base64(text: str) -> str:
+    """Returns the base64 that a service takes for a checksum in hex."""
+    return base64.b64encode(bytes.fromhex(text)).decode()

@@ -33,15 +33,15 @@ def _gs(uri: str, bucket: str, prefix: str) -> Store:
 
 
 def _s3(uri: str, bucket: str, prefix: str) -> Store:
-    from job.storage.obstore_services import s3
+    from job.storage.s3 import S3Store
 
-    return s3(uri, bucket, prefix)
+    return S3Store(uri, bucket, prefix)
 
 
 def _az(uri: str, container: str, prefix: str) -> Store:
-    from job.storage.obstore_services import azure
+    from job.storage.azure import AzureStore
 
-    return azure(uri, container, prefix)
+    return AzureStore(uri, container, prefix)
 
 
 _SCHEMES: dict[str, Callable[[str, str, str], Store]] = {"file": _file, "gs": _gs, "s3": _s3, "az": _az}

@@ -99,11 +99,10 @@ class Store(Protocol):
         ...
 
     def upload(self, source: Path, name: str) -> ObjectInfo:
-        """Copies one local file to an object, checksum verified by the server (az://: by whoever reads it).
+        """Copies one local file to an object, checksum verified by the server.
 
-        On a bucket it replaces what `write` without a version would, so a writer that hung for a while does not undo
-        what another one wrote in the meantime. What s3:// and az:// take in parts (above 16 MiB) is the exception: it
-        is looked for just before the parts become the object (docs/robustness.md).
+        On a bucket it replaces what `write` without a version would, whatever the size, so a writer that hung for a
+        while does not undo what another one wrote in the meantime.
 
         Raises:
             VersionConflictError: When somebody else wrote the object meanwhile.

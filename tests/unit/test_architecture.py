@@ -191,15 +191,17 @@ def test_an_import_that_goes_down_is_allowed(path: str, line: str) -> None:
     assert not offences(PACKAGE / path, line)
 
 
-def test_google_cloud_is_imported_by_one_file() -> None:
+@pytest.mark.parametrize(
+    ("library", "name"), [("google.cloud", "gcs.py"), ("boto3", "s3.py"), ("azure.storage", "azure.py")]
+)
+def test_a_bucket_s_client_is_imported_by_one_file(library: str, name: str) -> None:
     found = [
-        str(each)
+        each
         for file in FILES
-        if file != PACKAGE / "storage" / "gcs.py"
         for each in imports_of(file, file.read_text(encoding="utf-8"))
-        if each.module == "google.cloud" or each.module.startswith("google.cloud.")
+        if f"{each.module}.".startswith(f"{library}.")
     ]
-    assert not found, "google.cloud belongs to job/storage/gcs.py alone:\n" + "\n".join(found)
+    assert {each.file for each in found} == {PACKAGE / "storage" / name}, "\n".join(map(str, found))
 
 
 def test_modules_that_need_no_tensorflow_do_not_load_it() -> None:

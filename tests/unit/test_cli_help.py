@@ -15,7 +15,7 @@ from job.model.backbones import BACKBONES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = ("train", "check", "predict", "evaluate", "config", "demo", "platform", "tensorboard")
-HEAVY = ("tensorflow", "keras", "numpy", "google.cloud", "obstore", "h5py", "scipy")
+HEAVY = ("tensorflow", "keras", "numpy", "google.cloud", "boto3", "azure", "h5py", "scipy")
 RENDERS = ("render kubernetes", "render vertex", "render sagemaker", "render azureml")
 # What even `--help` may not load: it has to answer in under 0.3 s. (Typer itself loads pydantic for a command.)
 SLOW = (*HEAVY, "rich", "yaml", "PIL")

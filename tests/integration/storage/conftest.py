@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import obstore
 import pytest
 import urllib3
+from azure.core.credentials import AzureNamedKeyCredential
+from azure.storage.blob import ContainerClient
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
-from obstore.store import AzureStore
 
 from job.demo.object_store import ObjectStore
+from job.storage.azure import AzureStore
 from job.storage.gcs import GcsStore
 from job.storage.local import LocalStore
-from job.storage.obstore_services import azure, s3
-from job.storage.obstore_store import ObstoreStore
 from job.storage.retry import Policy
+from job.storage.s3 import S3Store
 from job.storage.store import Store
 from tests.servers import azurite_server
 
@@ -65,7 +65,7 @@ def moto_url() -> Iterator[str]:
 
 @pytest.fixture
 def s3_client(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """boto3 on an empty service with the bucket "photos"; the environment points obstore at it too."""
+    """boto3 on an empty service with the bucket "photos"; the environment points the store at it too."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -81,8 +81,8 @@ def s3_client(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def s3_store(s3_client: Any) -> ObstoreStore:
-    return s3("s3://photos/set", "photos", "set", policy=QUICK)
+def s3_store(s3_client: Any) -> S3Store:
+    return S3Store("s3://photos/set", "photos", "set", policy=QUICK)
 
 
 @pytest.fixture
@@ -103,28 +103,29 @@ def azurite_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def az_container(azurite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new container on Azurite; the environment points obstore at it."""
+def az_container(azurite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ContainerClient]:
+    """A new container on Azurite; the environment points the store at it."""
     for name, value in {
         "AZURE_STORAGE_ACCOUNT_NAME": azurite_server.ACCOUNT,
         "AZURE_STORAGE_ACCOUNT_KEY": azurite_server.KEY,
         "AZURE_STORAGE_ENDPOINT": azurite_url,
     }.items():
         monkeypatch.setenv(name, value)
-    name = f"photos-{next(_NUMBERS)}"
-    azurite_server.make_container(azurite_url, name)
-    return name
+    credential = AzureNamedKeyCredential(azurite_server.ACCOUNT, azurite_server.KEY)
+    with ContainerClient(azurite_url, f"photos-{next(_NUMBERS)}", credential) as client:
+        client.create_container()
+        yield client
 
 
 @pytest.fixture
-def az_store(az_container: str) -> ObstoreStore:
-    return azure(f"az://{az_container}/set", az_container, "set", policy=QUICK)
+def az_store(az_container: ContainerClient) -> AzureStore:
+    name = az_container.container_name
+    return AzureStore(f"az://{name}/set", name, "set", policy=QUICK)
 
 
 @pytest.fixture
-def az_put(az_container: str) -> Callable[[str, bytes], Any]:
-    client = AzureStore(az_container, client_options={"allow_http": True})
-    return lambda name, data: obstore.put(client, f"set/{name}", data)
+def az_put(az_container: ContainerClient) -> Callable[[str, bytes], Any]:
+    return lambda name, data: az_container.upload_blob(f"set/{name}", data, overwrite=True)
 
 
 @pytest.fixture(params=["file", "gs", "s3", "az"])
@@ -147,10 +148,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return Place(
             request.getfixturevalue("az_store"),
             request.getfixturevalue("az_put"),
-            azure("az://nowhere/set", "nowhere", "set", policy=QUICK),
+            AzureStore("az://nowhere/set", "nowhere", "set", policy=QUICK),
         )
     return Place(
         request.getfixturevalue("s3_store"),
         request.getfixturevalue("s3_put"),
-        s3("s3://nowhere/set", "nowhere", "set", policy=QUICK),
+        S3Store("s3://nowhere/set", "nowhere", "set", policy=QUICK),
     )

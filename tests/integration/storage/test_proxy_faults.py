@@ -25,8 +25,8 @@ from job.demo.object_store.faults import (
 )
 from job.errors import AccessError, TemporaryError
 from job.storage.gcs import GcsStore
-from job.storage.obstore_services import s3
 from job.storage.retry import Policy
+from job.storage.s3 import S3Store
 from job.storage.store import Store
 from job.storage.transfer import pull, push
 from tests.proxy import Proxy, Rule
@@ -70,7 +70,7 @@ def gs_store(policy: Policy = QUICK) -> GcsStore:
 
 
 def s3_store(policy: Policy = QUICK) -> Store:
-    return s3("s3://photos/set", "photos", "set", policy=policy)
+    return S3Store("s3://photos/set", "photos", "set", policy=policy)
 
 
 STORES: dict[str, Callable[[Policy], Store]] = {"gs": gs_store, "s3": s3_store}

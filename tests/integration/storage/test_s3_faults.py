@@ -10,9 +10,8 @@ import pytest
 from job.demo.object_store import ObjectStore
 from job.demo.object_store.faults import Corrupt, Fault, Reset, Status, Truncate
 from job.errors import AccessError, TemporaryError
-from job.storage.obstore_services import s3
-from job.storage.obstore_store import ObstoreStore
 from job.storage.retry import Policy
+from job.storage.s3 import S3Store
 from job.storage.store import VersionConflictError
 
 DATA = bytes(range(256)) * 12_000
@@ -41,8 +40,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
 
 
 @pytest.fixture
-def store(server: ObjectStore) -> ObstoreStore:
-    return s3("s3://photos/set", "photos", "set", policy=Policy(tries=3, first_wait_s=0.0, max_wait_s=0.0))
+def store(server: ObjectStore) -> S3Store:
+    return S3Store("s3://photos/set", "photos", "set", policy=Policy(tries=3, first_wait_s=0.0, max_wait_s=0.0))
 
 
 class Downloads:
@@ -59,7 +58,7 @@ class Downloads:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_download_survives_two_faults(server: ObjectStore, store: ObstoreStore, tmp_path: Path, fault: Fault):
+def test_a_download_survives_two_faults(server: ObjectStore, store: S3Store, tmp_path: Path, fault: Fault):
     (info,) = store.list()
     server.fault = downloads = Downloads(fault, times=2)
     store.download(info, tmp_path / "a.jpg")
@@ -67,13 +66,21 @@ def test_a_download_survives_two_faults(server: ObjectStore, store: ObstoreStore
     assert downloads.num_seen == 3
 
 
-RESUMED = Truncate(1_100_000)
-"""A broken body that obstore goes on with by range: each time it gets further, so it is no fault for ever."""
+FURTHER = (Truncate(1_100_000), Reset(after_bytes=1_100_000))
+"""Broken bodies are gone on with by range: each time it gets further, so these are no faults for ever."""
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != RESUMED], ids=str)
+def test_a_broken_body_goes_on_where_it_was(server: ObjectStore, store: S3Store, tmp_path: Path):
+    (info,) = store.list()
+    server.fault = downloads = Downloads(FURTHER[0], times=99)
+    store.download(info, tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == DATA
+    assert downloads.num_seen == 3
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in FURTHER], ids=str)
 def test_faults_for_ever_are_a_temporary_error_and_leave_nothing(
-    server: ObjectStore, store: ObstoreStore, tmp_path: Path, fault: Fault
+    server: ObjectStore, store: S3Store, tmp_path: Path, fault: Fault
 ):
     (info,) = store.list()
     server.fault = Downloads(fault, times=99)
@@ -82,7 +89,7 @@ def test_faults_for_ever_are_a_temporary_error_and_leave_nothing(
     assert list((tmp_path / "to").iterdir()) == []
 
 
-def test_a_refused_download_is_not_tried_again(server: ObjectStore, store: ObstoreStore, tmp_path: Path):
+def test_a_refused_download_is_not_tried_again(server: ObjectStore, store: S3Store, tmp_path: Path):
     (info,) = store.list()
     server.fault = downloads = Downloads(Status(403), times=99)
     with pytest.raises(AccessError, match=r"no permission for s3://photos/set/a\.jpg") as caught:
@@ -91,7 +98,7 @@ def test_a_refused_download_is_not_tried_again(server: ObjectStore, store: Obsto
     assert downloads.num_seen == 1
 
 
-def test_a_conditional_write_whose_answer_is_lost_is_done(server: ObjectStore, store: ObstoreStore):
+def test_a_conditional_write_whose_answer_is_lost_is_done(server: ObjectStore, store: S3Store):
     def lose_one(method: str, target: str, headers: Mapping[str, str]) -> Fault | None:
         if method != "PUT":
             return None
@@ -105,7 +112,7 @@ def test_a_conditional_write_whose_answer_is_lost_is_done(server: ObjectStore, s
 
 @pytest.mark.parametrize("what", ["write", "upload"])
 def test_a_writer_that_hung_does_not_undo_a_newer_object(
-    server: ObjectStore, store: ObstoreStore, tmp_path: Path, what: str
+    server: ObjectStore, store: S3Store, tmp_path: Path, what: str
 ):
     def another_writes_meanwhile(method: str, target: str, headers: Mapping[str, str]) -> Fault | None:
         if method == "PUT":

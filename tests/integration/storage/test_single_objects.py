@@ -23,7 +23,7 @@ def test_an_object_is_described_read_and_copied_by_its_own_uri(
         uri = "s3://photos/set/w.weights.h5"
     elif scheme == "az":
         request.getfixturevalue("az_put")("w.weights.h5", b"numbers")
-        uri = f"az://{request.getfixturevalue('az_container')}/set/w.weights.h5"
+        uri = f"az://{request.getfixturevalue('az_container').container_name}/set/w.weights.h5"
     else:
         (tmp_path / "w.weights.h5").write_bytes(b"numbers")
         uri = f"file://{tmp_path}/w.weights.h5"
