@@ -223,11 +223,15 @@ class _Adapter(requests.adapters.HTTPAdapter):
         def stream(num_bytes: int, decode_content: bool | None = None) -> Iterator[bytes]:
             started_s, size_bytes = time.monotonic(), 0
             limit_s = self._policy.try_s(int(raw.headers.get("Content-Length", 0)))
-            while chunk := raw.read1(max(num_bytes, checksum.CHUNK_BYTES), decode_content):
-                yield chunk
-                size_bytes += len(chunk)
-                if time.monotonic() - started_s > limit_s:
-                    raise PassingError(f"only {size_bytes:,} bytes came in {limit_s:.0f} s")
+            try:
+                while chunk := raw.read1(max(num_bytes, checksum.CHUNK_BYTES), decode_content):
+                    yield chunk
+                    size_bytes += len(chunk)
+                    if time.monotonic() - started_s > limit_s:
+                        raise PassingError(f"only {size_bytes:,} bytes came in {limit_s:.0f} s")
+            except BaseException:
+                raw.close()  # the client closes no connection whose body it gave up
+                raise
 
         raw.stream = stream
         return super().build_response(request, raw)
