@@ -1,9 +1,9 @@
 """From an image file's bytes to upright RGB pixels, or to the verdict why not.
 
 The pixels are those TensorFlow decodes from the same bytes (`tf.io.decode_image`, JPEG with the accurate
-DCT): no draft mode, alpha dropped rather than composited, 16 bits reduced to the upper 8. Where TensorFlow
-differs or cannot decode, a note says so (`serves_alike`); tests/integration/dataset/test_decode_parity.py
-holds the two together.
+DCT): a large JPEG shrunk meanwhile, alpha dropped rather than composited, 16 bits reduced to the upper 8.
+Where TensorFlow differs or cannot decode, a note says so (`serves_alike`);
+tests/integration/dataset/test_decode_parity.py holds the two together.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import PurePosixPath
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from job.dataset.example import Verdict
+from job.dataset.geometry import reduction
 
 FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 """All that is tried (JPEG stands for MPO, too). Pillow knows many more, some of which start other programs (EPS)."""
@@ -54,6 +56,7 @@ _UPRIGHT: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation → what makes the image upright. Source: EXIF 2.32, tag 0x0112."""
+_SIDEWAYS: Final = frozenset(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 _ORIENTATION: Final = 0x0112
 
 ROTATED: Final = "rotated by EXIF"
@@ -70,9 +73,9 @@ class Decoded:
     """What was found in a file.
 
     Attributes:
-        image: RGB, upright, 8 bits a channel; None where the verdict is not OK.
+        image: RGB, upright, 8 bits a channel, perhaps shrunk; None where the verdict is not OK.
         notes: What was found but repaired (`Row.notes`).
-        width_px: Upright; 0 where not even the header could be read.
+        width_px: Of the file, upright; 0 where not even the header could be read.
     """
 
     image: Image.Image | None
@@ -83,7 +86,14 @@ class Decoded:
     height_px: int = 0
 
 
-def decode(data: bytes, name: str, *, min_px: int = 1, max_megapixels: float = float("inf")) -> Decoded:
+def decode(
+    data: bytes,
+    name: str,
+    *,
+    min_px: int = 1,
+    max_megapixels: float = float("inf"),
+    stored_px: int | None = None,
+) -> Decoded:
     """Returns the upright RGB image in `data`, or the verdict why there is none. Never raises.
 
     Args:
@@ -91,6 +101,7 @@ def decode(data: bytes, name: str, *, min_px: int = 1, max_megapixels: float = f
         name: Its extension is compared with what the file is.
         min_px: Shortest side allowed, pixels.
         max_megapixels: Largest area allowed, 10^6 pixels; read from the header, before decoding.
+        stored_px: Side of the square that the image is for: a JPEG is shrunk by `geometry.reduction`. None: never.
     """
     size = (0, 0)
     notes: list[str] = []
@@ -101,18 +112,22 @@ def decode(data: bytes, name: str, *, min_px: int = 1, max_megapixels: float = f
                 verdict = Verdict.TOO_SMALL if min(size) < min_px else Verdict.TOO_LARGE
                 return Decoded(None, verdict, reason, (), *size)
             notes += _header_notes(image, data, name)
+            if stored_px is not None:
+                by = reduction(*size, stored_px)
+                image.draft(None, (size[0] // by, size[1] // by))  # Does nothing to other formats.
             image.load()
             if image.mode in ("I", "F"):
                 reason = "32 bits a pixel have no defined range of brightness"
                 return Decoded(None, Verdict.NOT_AN_IMAGE, reason, tuple(notes), *size)
-            upright, is_rotated = _upright(_rgb(image), image)
+            turn = _turn(image)
+            rgb = _rgb(image) if turn is None else _rgb(image).transpose(turn)
     except UnidentifiedImageError:
         return _unidentified(data)
     except Exception as error:  # Pillow raises nearly every type on damaged bytes; each is a verdict on the file.
         return Decoded(None, *_damage(error, data), tuple(notes), *size)
-    if is_rotated:
+    if turn is not None:
         notes.append(ROTATED)
-    return Decoded(upright, Verdict.OK, "", tuple(notes), *upright.size)
+    return Decoded(rgb, Verdict.OK, "", tuple(notes), *(size[::-1] if turn in _SIDEWAYS else size))
 
 
 def serves_alike(notes: str) -> bool:
@@ -157,18 +172,33 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
+    if image.mode == "CMYK" and image.format in ("JPEG", "MPO"):
+        return _rgb_of_inks(np.asarray(image), is_adobe="adobe" in image.info)
     # Pillow would mix a transparent colour into the palette's conversion and warn about it.
     image.info.pop("transparency", None)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _upright(rgb: Image.Image, original: Image.Image) -> tuple[Image.Image, bool]:
+def _rgb_of_inks(inks: NDArray[np.uint8], *, is_adobe: bool) -> Image.Image:
+    """Returns the RGB that TensorFlow makes of a CMYK JPEG: cut off where Pillow rounds, one grey level apart.
+
+    Adobe stores the inks inverted and says so in a marker; Pillow turns them whether it is there or not.
+    Source: TensorFlow, core/lib/jpeg/jpeg_mem.cc.
+
+    Args:
+        inks: uint8 [H, W, 4], as Pillow reads them.
+    """
+    light = 255 - inks if is_adobe else inks
+    product = np.multiply(light[..., :3], light[..., 3:], dtype=np.uint16)
+    return Image.fromarray((product // 255).astype(np.uint8))
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        orientation = original.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Damaged EXIF says nothing; the pixels are fine.
-        orientation = 1
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return (rgb, False) if turn is None else (rgb.transpose(turn), True)
+        return None
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def _unidentified(data: bytes) -> Decoded:

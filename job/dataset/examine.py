@@ -57,12 +57,14 @@ class Examiner:
     Attributes:
         min_px: Shortest side of a usable image.
         max_megapixels: Largest area of a usable image, 10^6 pixels.
+        stored_px: Side of the square that the images are for, pixels.
         writer: Where the pixels go; None surveys only.
     """
 
     reader: Reader
     min_px: int
     max_megapixels: float
+    stored_px: int
     writer: PackWriter | None = None
 
     def __call__(self, index: int, uri: str) -> Finding:
@@ -84,7 +86,7 @@ class Examiner:
             return Finding(verdict, error.strerror or str(error)), None
         except UnreadableRecordError as error:
             return Finding(Verdict.CORRUPT, str(error)), None
-        found = decode(data, uri, min_px=self.min_px, max_megapixels=self.max_megapixels)
+        found = decode(data, uri, min_px=self.min_px, max_megapixels=self.max_megapixels, stored_px=self.stored_px)
         finding = Finding(
             verdict=found.verdict,
             reason=found.reason,

@@ -164,7 +164,7 @@ class DecodedPixels:
 
     def _decode(self, uri: str) -> NDArray[np.uint8]:
         try:
-            decoded = decode(self._reader.read(uri), uri)
+            decoded = decode(self._reader.read(uri), uri, stored_px=self._stored_px)
             reason = decoded.reason
         except (OSError, UnreadableRecordError) as error:
             decoded, reason = None, str(error)

@@ -33,7 +33,7 @@ from job.masking import masked
 OnProgress = Callable[[str, int, int], None]
 """(what is done: "unpack" or "survey", done, total): bytes and images."""
 
-_FORM: Final = 3
+_FORM: Final = 4
 """Raise it when survey or pack would come out differently for the same input."""
 
 
@@ -149,7 +149,8 @@ class _Kept:
         self._config, self._examples, self._reader, self._stored_px = config, examples, reader, stored_px
         self._share = share
         self._stamps = [reader.stamp(example.uri) for example in examples]
-        judged = f"{_FORM}|{PIL.__version__}|{config.min_px}|{config.max_megapixels}|{config.follow_links}"
+        # The stored size, as a perceptual hash is that of an image which may have been shrunk while it was decoded.
+        judged = f"{_FORM}|{PIL.__version__}|{config.min_px}|{config.max_megapixels}|{config.follow_links}|{stored_px}"
         surveyed = hashlib.sha256(f"{judged}|{config.near_duplicates}\n".encode())
         packed = hashlib.sha256(f"{_FORM}|{PIL.__version__}|{stored_px}|{config.fit}\n".encode())
         for example, stamp in zip(examples, self._stamps, strict=True):
@@ -185,7 +186,7 @@ class _Kept:
             with packing as writer:
                 found = survey.look(
                     self._examples,
-                    Examiner(self._reader, self._config.min_px, self._config.max_megapixels, writer),
+                    Examiner(self._reader, self._config.min_px, self._config.max_megapixels, self._stored_px, writer),
                     part=self._share.rows(len(self._examples)) if self._share else None,
                     known=self._known(journal.entries(pack), writer),
                     on_found=lambda found: journal.append(pack, map(self._entry, found)),

@@ -50,7 +50,8 @@ def model_card(report: RunReport, *, backbone: str, geometry_text: str) -> str:
         "a threshold on the probability that you have tested on images that show none.",
         "## Use",
         "Encoded images (JPEG, PNG, WebP, GIF, BMP) go in; the preprocessing is inside the model. "
-        f"Images are turned upright by EXIF and {geometry_text}.",
+        f"Images are turned upright by EXIF and {geometry_text}; a JPEG of at least twice the size that is stored is "
+        "first halved, once or more, while it is decoded.",
         f"```python\n{snippet().rstrip()}\n```",
         '`result["scores"]` holds the probabilities of all classes, in the order of `assets.extra/labels.txt`. '
         "The signature `pixels` takes float32 [B, H, W, 3] RGB, 0..255, already at the model's size.",

@@ -1,12 +1,13 @@
 """From the bytes of an image file to the pixels the model was trained on, inside a TensorFlow graph.
 
 The same steps as the dataset's packing does with Pillow, in the same order: decode, upright, RGB, square, resize,
-and then the centre crop. JPEG decoding and resizing agree bit for bit, so the served probabilities are the
-evaluated ones, not nearly so.
+and then the centre crop. JPEG decoding (a large one shrunk meanwhile) and resizing agree bit for bit, so the served
+probabilities are the evaluated ones, not nearly so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,10 @@ from job.export import exif
 from job.export.resize import resize
 
 Fit = Literal["squash", "crop", "pad"]
+
+# As `dataset.geometry.reduction` has them; a test holds the two together.
+_REDUCTIONS = (1, 2, 4, 8)
+_LEAST_PX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ def pixels(image_bytes: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: When run on bytes that are no such image. It does not name the file.
     """
-    image = exif.upright(_decode(image_bytes), exif.orientation(image_bytes))
     stored = geometry.stored_px
+    image = exif.upright(_decode(image_bytes, stored), exif.orientation(image_bytes))
     if geometry.fit == "crop":
         image = _central_square(image)
     height, width = _padded_size(image, stored) if geometry.fit == "pad" else (stored, stored)
@@ -66,16 +71,26 @@ def pixels(image_bytes: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     return tf.ensure_shape(cropped, [geometry.image_px, geometry.image_px, 3])
 
 
-def _decode(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Returns uint8 [H, W, 3], as stored in the file."""
+def _decode(image_bytes: tf.Tensor, stored_px: int) -> tf.Tensor:
+    """Returns uint8 [H, W, 3], as stored in the file, a JPEG shrunk as `dataset.geometry.reduction` says."""
     is_jpeg = tf.strings.substr(image_bytes, 0, 3) == b"\xff\xd8\xff"
     image = tf.cond(
         is_jpeg,
-        # The default of TensorFlow's build is the fast, less exact transform; Pillow uses the exact one.
-        lambda: tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: _decode_jpeg(image_bytes, stored_px),
         lambda: tf.io.decode_image(image_bytes, channels=3, expand_animations=False),
     )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _decode_jpeg(image_bytes: tf.Tensor, stored_px: int) -> tf.Tensor:
+    def reduced(by: int) -> Callable[[], tf.Tensor]:
+        # The default of TensorFlow's build is the fast, less exact transform; Pillow uses the exact one.
+        return lambda: tf.io.decode_jpeg(image_bytes, channels=3, ratio=by, dct_method="INTEGER_ACCURATE")
+
+    # Reads the header alone.
+    shorter = tf.reduce_min(tf.io.extract_jpeg_shape(image_bytes)[:2])
+    num_halvings = tf.reduce_sum(tf.cast(shorter // _REDUCTIONS[1:] >= max(stored_px, _LEAST_PX), tf.int32))
+    return tf.switch_case(num_halvings, [reduced(by) for by in _REDUCTIONS])
 
 
 def _central_square(image: tf.Tensor) -> tf.Tensor:

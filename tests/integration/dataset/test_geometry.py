@@ -10,13 +10,14 @@ import pytest
 import tensorflow as tf
 
 from job.dataset.decode import decode
-from job.dataset.geometry import FitMode, crop_box, fit, padded_size
+from job.dataset.geometry import FitMode, crop_box, fit, padded_size, reduction
 
 
 def in_tensorflow(data: bytes, stored_px: int, mode: FitMode) -> np.ndarray:
-    pixels = tf.cast(
-        tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True), tf.float32
-    )
+    height, width = tf.io.extract_jpeg_shape(data).numpy()[:2].tolist()
+    by = reduction(width, height, stored_px)
+    pixels = tf.io.decode_jpeg(data, channels=3, ratio=by, dct_method="INTEGER_ACCURATE", fancy_upscaling=True)
+    pixels = tf.cast(pixels, tf.float32)
     height, width = pixels.shape[:2]
     if mode == "crop":
         left, top, right, bottom = crop_box(width, height)
@@ -48,7 +49,7 @@ def test_a_photograph_is_fitted_within_one_grey_level(
 ) -> None:
     differences = []
     for data in map(shape, photographs(assets)):
-        image = decode(data, "photo.jpg").image
+        image = decode(data, "photo.jpg", stored_px=stored_px).image
         assert image is not None
         differences.append(np.abs(fit(image, stored_px, mode) - in_tensorflow(data, stored_px, mode)))
     assert len(differences) == 8

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from job.dataset import geometry as packing
+from job.dataset.decode import decode
 from job.export import saved_model
 from job.export.saved_model import Geometry
 
@@ -40,19 +42,23 @@ def tiny(policy: str = "float32") -> keras.Model:
 
 
 def pictures(num: int = 6) -> tuple[list[tuple[str, bytes]], np.ndarray]:
-    """Returns (name, PNG or JPEG file) pairs and the pixels the dataset's packing makes of them."""
+    """Returns (name, PNG or JPEG file) pairs and the pixels the dataset's packing makes of them.
+
+    The JPEGs are large enough to be shrunk while they are decoded, to a half.
+    """
     files, pixels = [], []
     for number in range(num):
         rng = np.random.default_rng(number)
-        base = rng.integers(60, 120, (30, 41, 3))
+        base = rng.integers(60, 120, (30, 41, 3) if number % 2 else (130, 179, 3))
         base[..., number % 3] += 60
         image = Image.fromarray((base + rng.integers(0, 40, base.shape)).astype(np.uint8))
         buffer = io.BytesIO()
         image.save(buffer, "PNG" if number % 2 else "JPEG")
         files.append((f"test/{CLASSES[number % 3]}/picture {number}.x", buffer.getvalue()))
-        with Image.open(io.BytesIO(buffer.getvalue())) as read:
-            stored = read.convert("RGB").resize((20, 20), Image.Resampling.BILINEAR)
-        pixels.append(np.asarray(stored)[2:18, 2:18])
+        decoded = decode(buffer.getvalue(), "", stored_px=20).image
+        assert decoded is not None
+        assert decoded.size == ((41, 30) if number % 2 else (90, 65))
+        pixels.append(packing.fit(decoded, 20, "squash")[2:18, 2:18])
     return files, np.stack(pixels)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from job.dataset import geometry as packing
+from job.dataset.decode import decode
 from job.export import decoding, exif
 from job.export.decoding import Geometry
 from job.export.resize import resize
@@ -42,6 +44,23 @@ def tiff(orientation: int, order: str = "<", kind: int = 3) -> bytes:
     entries = struct.pack(order + "HHII", 0x0100, 4, 1, 50) + struct.pack(order + "HHI", 0x0112, kind, 1) + value
     entries += struct.pack(order + "HHII", 0x0131, 4, 1, 7)
     return head + struct.pack(order + "H", 3) + entries + struct.pack(order + "I", 0)
+
+
+PIXELS = {
+    fit: tf.function(
+        functools.partial(decoding.pixels, geometry=Geometry(fit, 70, 70)),
+        autograph=False,
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
+    for fit in get_args(decoding.Fit)
+}
+
+
+def packed(data: bytes, stored_px: int, fit: decoding.Fit) -> np.ndarray:
+    """Returns float32 [stored_px, stored_px, 3], as the dataset's packing makes it."""
+    image = decode(data, "", stored_px=stored_px).image
+    assert image is not None
+    return packing.fit(image, stored_px, fit).astype(np.float32)
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
@@ -138,12 +157,38 @@ def test_resizing_equals_pillow_to_the_last_bit(
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
 def test_geometry_equals_that_of_the_packed_dataset(fit: decoding.Fit, size: tuple[int, int]) -> None:
     data = encoded(photo(*size), "JPEG", quality=92)
-    with Image.open(io.BytesIO(data)) as image:
-        stored = packing.fit(image.convert("RGB"), 40, fit).astype(np.float32)
+    stored = packed(data, 40, fit)
     found = decoding.pixels(tf.constant(data), Geometry(fit, 40, 33)).numpy()
     assert found.dtype == np.float32
-    # One level: Pillow 13 resizes columns before rows where the height shrinks much more.
-    assert np.abs(found - stored[3:36, 3:36]).max() <= (1 if size[1] > size[0] else 0)
+    assert np.array_equal(found, stored[3:36, 3:36])
+
+
+@pytest.mark.parametrize("shorter", [139, 140, 141, 279, 280, 287, 559, 560, 577])
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_large_jpegs_on_their_side_are_shrunk_as_the_packed_ones(fit: decoding.Fit, shorter: int) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for size in ((shorter, 601), (601, shorter)):
+        data = encoded(photo(*size), "JPEG", quality=85, subsampling=2, exif=turned)
+        found = PIXELS[fit](tf.constant(data)).numpy()
+        assert np.array_equal(found, packed(data, 70, fit))
+
+
+@pytest.mark.parametrize("shorter", [127, 128, 255, 256])
+def test_a_small_square_is_made_of_64_pixels_at_least(shorter: int) -> None:
+    data = encoded(photo(300, shorter), "JPEG")
+    found = decoding.pixels(tf.constant(data), Geometry("squash", 40, 40)).numpy()
+    assert np.array_equal(found, packed(data, 40, "squash"))
+
+
+def test_a_large_jpeg_that_is_not_shrunk_would_be_noticed() -> None:
+    rng = np.random.default_rng(0)
+    data = encoded(Image.fromarray(rng.integers(0, 256, (280, 280, 3), np.uint8)), "JPEG", quality=95)
+    with Image.open(io.BytesIO(data)) as image:
+        whole = packing.fit(image.convert("RGB"), 70, "squash")
+    found = PIXELS["squash"](tf.constant(data)).numpy()
+    assert np.array_equal(found, packed(data, 70, "squash"))
+    assert np.abs(found - whole).max() > 10
 
 
 @pytest.mark.parametrize(

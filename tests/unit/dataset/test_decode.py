@@ -79,6 +79,38 @@ def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
     assert found.notes == (() if orientation == 1 else ("rotated by EXIF",))
 
 
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"mode": "L"}, {"mode": "CMYK"}])
+def test_a_large_jpeg_is_shrunk_while_it_is_decoded_and_keeps_its_size_in_the_table(
+    encoded: Encode, how: dict[str, object]
+) -> None:
+    found = decode(encoded(size=(401, 299), form="JPEG", **how), "a.jpg", stored_px=70)
+    assert found.image is not None
+    assert (found.image.mode, found.image.size) == ("RGB", (101, 75))
+    assert (found.width_px, found.height_px) == (401, 299)
+
+
+def test_a_shrunk_photograph_on_its_side_comes_out_upright(encoded: Encode) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = decode(encoded(size=(401, 299), form="JPEG", exif=exif), "a.jpg", stored_px=70)
+    assert found.image is not None
+    assert (found.image.size, found.width_px, found.height_px) == ((75, 101), 299, 401)
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_no_other_format_is_shrunk(encoded: Encode, form: str) -> None:
+    found = decode(encoded(size=(401, 299), form=form, mode="P" if form == "GIF" else "RGB"), "a.img", stored_px=70)
+    assert found.image is not None
+    assert found.image.size == (401, 299)
+
+
+def test_limits_are_those_of_the_file_not_of_what_is_made_of_it(encoded: Encode) -> None:
+    data = encoded(size=(401, 299), form="JPEG")
+    assert decode(data, "a.jpg", min_px=299, stored_px=70).verdict is Verdict.OK
+    assert decode(data, "a.jpg", min_px=300, stored_px=70).verdict is Verdict.TOO_SMALL
+    assert decode(data, "a.jpg", max_megapixels=0.1, stored_px=70).verdict is Verdict.TOO_LARGE
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # job.dataset.decode ignores it; pytest resets its filter.
 def test_damaged_exif_does_not_cost_the_image(encoded: Encode) -> None:
     data = encoded(form="JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(range(64)))
@@ -108,6 +140,16 @@ def test_a_file_that_ends_early_is_truncated(encoded: Encode, form: str, share: 
         assert found.verdict is Verdict.TRUNCATED
     assert found.image is None
     assert found.reason
+
+
+@pytest.mark.parametrize("is_progressive", [False, True])
+@pytest.mark.parametrize("stored_px", [600, 300, 150, 75])
+def test_a_jpeg_that_lacks_its_last_bytes_is_truncated_however_far_it_is_shrunk(
+    encoded: Encode, stored_px: int, is_progressive: bool
+) -> None:
+    data = encoded(size=(600, 600), form="JPEG", progressive=is_progressive)
+    assert decode(data, "a.jpg", stored_px=stored_px).verdict is Verdict.OK
+    assert decode(data[: -len(data) // 50], "a.jpg", stored_px=stored_px).verdict is Verdict.TRUNCATED
 
 
 def test_damaged_bytes_are_corrupt(encoded: Encode) -> None:

@@ -39,7 +39,7 @@ def written(folder: Path, files: dict[str, bytes]) -> Path:
 
 def surveyed(folder: Path, examples: list[Example], *, near_duplicates: bool = True) -> list[Row]:
     reader = FileReader(folder)
-    found = survey.look(examples, Examiner(reader, 8, 1.0))
+    found = survey.look(examples, Examiner(reader, 8, 1.0, 12))
     return survey.rows_of(examples, found, reader, near_duplicates=near_duplicates)
 
 
@@ -129,7 +129,7 @@ def test_a_stop_during_the_search_gets_through(folder: Path) -> None:
 
     examples = [Example(f"{name}.jpg", "cat") for name in "abcde"]
     reader = FileReader(folder)
-    found = survey.look(examples, Examiner(reader, 8, 1.0))
+    found = survey.look(examples, Examiner(reader, 8, 1.0, 12))
     with pytest.raises(StoppedError):
         survey.rows_of(examples, found, reader, on_look=stop)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from job.dataset.geometry import FitMode, crop_box, fit, padded_size
+from job.dataset.geometry import FitMode, crop_box, fit, padded_size, reduction
 
 REPEATABLE = settings(deadline=None, derandomize=True, database=None)
 
@@ -55,3 +55,20 @@ def test_the_crop_is_central(width: int, height: int) -> None:
     assert right - left == bottom - top == min(width, height)
     assert 0 <= (width - right) - left <= 1
     assert 0 <= (height - bottom) - top <= 1
+
+
+@REPEATABLE
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 600))
+def test_a_jpeg_is_shrunk_as_far_as_it_still_covers_the_square(width: int, height: int, stored_px: int) -> None:
+    by = reduction(width, height, stored_px)
+    assert by in (1, 2, 4, 8)
+    least = max(stored_px, 64)
+    assert by == 1 or min(width, height) // by >= least
+    assert by == 8 or min(width, height) // (2 * by) < least
+
+
+@pytest.mark.parametrize(
+    ("shorter", "by"), [(224, 1), (319, 1), (320, 2), (448, 2), (639, 2), (640, 4), (1279, 4), (1280, 8), (5000, 8)]
+)
+def test_at_160_px_photographs_of_320_px_and_more_are_shrunk(shorter: int, by: int) -> None:
+    assert reduction(shorter, 5000, 160) == reduction(5000, shorter, 160) == by

@@ -40,7 +40,7 @@ def prepared(data: Path, work: Path, **settings: object) -> Dataset:
 def surveyed(folder: Path, *uris: str) -> list[Row]:
     examples = [Example(uri, "cat") for uri in uris]
     reader = FileReader(folder)
-    found = survey.look(examples, Examiner(reader, 8, DataConfig().max_megapixels))
+    found = survey.look(examples, Examiner(reader, 8, DataConfig().max_megapixels, 12))
     return survey.rows_of(examples, found, reader)
 
 

@@ -52,7 +52,7 @@ def kill(found):
     os.write(1, b"at work\\n")
     os.kill(os.getpid(), signal.SIGKILL)
 images = [(n, "good.png") for n in range(5000)]
-workers.examine(Examiner(FileReader(Path(sys.argv[1])), 8, 1.0), images, kill)
+workers.examine(Examiner(FileReader(Path(sys.argv[1])), 8, 1.0, 12), images, kill)
 """
 
 UNGUARDED = """
@@ -63,7 +63,7 @@ from job.dataset.examine import Examiner
 from job.dataset.example import Example
 from job.dataset.layouts.reading import FileReader
 print("started", flush=True)
-found = survey.look([Example("one.png", "cat")] * 210, Examiner(FileReader(Path(sys.argv[1])), 8, 1.0))
+found = survey.look([Example("one.png", "cat")] * 210, Examiner(FileReader(Path(sys.argv[1])), 8, 1.0, 12))
 print(sum(finding.verdict == "ok" for finding in found.values()), "ok")
 """
 
@@ -103,7 +103,7 @@ NAMES = ("good.png", "again.png", "alpha.png", "lying.jpg", "cut.png", "page.jpg
 
 def surveyed(folder: Path, examples: list[Example], writer: pack.PackWriter | None = None) -> list[Row]:
     reader = FileReader(folder)
-    return survey.rows_of(examples, survey.look(examples, Examiner(reader, 8, 0.03, writer)), reader)
+    return survey.rows_of(examples, survey.look(examples, Examiner(reader, 8, 0.03, 12, writer)), reader)
 
 
 def test_every_image_gets_its_verdict_and_reason(folder: Path) -> None:
@@ -137,7 +137,7 @@ def test_processes_find_and_pack_what_this_process_does(folder: Path, tmp_path: 
         writer = pack.PackWriter(tmp_path / name, 12, "squash")
         findings: dict[int, Finding] = {}
         calls: list[list[tuple[int, Finding]]] = []
-        work(Examiner(FileReader(folder), 8, 0.03, writer), list(enumerate(many)), calls.append)
+        work(Examiner(FileReader(folder), 8, 0.03, 12, writer), list(enumerate(many)), calls.append)
         writer.close()
         for call in calls:
             findings.update(call)
@@ -157,7 +157,7 @@ def test_an_image_that_kills_its_worker_is_quarantined_alone(
 ) -> None:
     images = [(number, str(number)) for number in range(num_images)]
     findings: dict[int, Finding] = {}
-    workers.examine(Examiner(deadly({"3", "5"}), 8, 1.0), images, findings.update)
+    workers.examine(Examiner(deadly({"3", "5"}), 8, 1.0, 12), images, findings.update)
     assert len(findings) == len(images)
     assert sorted(index for index, found in findings.items() if found.verdict is not Verdict.OK) == [3, 5]
     assert findings[3].verdict is Verdict.CORRUPT
@@ -200,7 +200,7 @@ def test_an_image_that_never_comes_is_too_slow_and_the_others_are_found(
     hold(tmp_path / "held.png")
     names = ["0.png", "1.png", "held.png", *(f"{number}.png" for number in range(2, num_others))]
     calls: list[list[tuple[int, Finding]]] = []
-    examiner = Examiner(FileReader(tmp_path), 8, 1.0)
+    examiner = Examiner(FileReader(tmp_path), 8, 1.0, 12)
     workers.examine(examiner, list(enumerate(names)), calls.append, limit_s=2.0)
     findings = dict(found for call in calls for found in call)
     assert sum(map(len, calls)) == len(findings) == len(names)
@@ -222,7 +222,7 @@ def test_a_stopped_worker_costs_no_image_its_verdict(deadly: Callable[[set[str]]
             os.kill(pid, signal.SIGSTOP)
             stopped.append(pid)
 
-    workers.examine(Examiner(deadly(set()), 8, 1.0), images, stop_one, limit_s=2.0)
+    workers.examine(Examiner(deadly(set()), 8, 1.0, 12), images, stop_one, limit_s=2.0)
     assert stopped
     assert len(findings) == len(images)
     assert {found.verdict for found in findings.values()} == {Verdict.OK}
@@ -243,7 +243,7 @@ def test_an_error_is_not_held_up_by_a_worker_that_hangs(
 
     with pytest.raises(StoppedError):
         images = [(number, f"{number}.png") for number in range(60)]
-        workers.examine(Examiner(FileReader(tmp_path), 8, 1.0), images, stop, limit_s=2.0)
+        workers.examine(Examiner(FileReader(tmp_path), 8, 1.0, 12), images, stop, limit_s=2.0)
     assert not multiprocessing.active_children()
 
 
@@ -256,7 +256,7 @@ def test_a_stop_leaves_no_worker_behind(deadly: Callable[[set[str]], layouts.Rea
 
     for num_images in (3, 210):
         with pytest.raises(StoppedError):
-            workers.examine(Examiner(deadly(set()), 8, 1.0), [(n, "") for n in range(num_images)], stop)
+            workers.examine(Examiner(deadly(set()), 8, 1.0, 12), [(n, "") for n in range(num_images)], stop)
     assert len(calls) == 2
     assert not multiprocessing.active_children()
 
@@ -266,7 +266,7 @@ def test_a_stopped_worker_does_not_finish_its_chunk(
 ) -> None:
     is_stopped = multiprocessing.get_context("forkserver").Event()
     monkeypatch.setattr(workers, "_is_stopped", is_stopped)
-    monkeypatch.setattr(workers, "_examiner", Examiner(deadly(set()), 8, 1.0))
+    monkeypatch.setattr(workers, "_examiner", Examiner(deadly(set()), 8, 1.0, 12))
     monkeypatch.setattr(workers, "_activity", Activity(multiprocessing.get_context("forkserver"), 1))
     chunk = [(n, "") for n in range(5)]
     assert [index for index, _ in workers._examine_chunk(chunk)] == [0, 1, 2, 3, 4]
