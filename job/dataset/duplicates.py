@@ -93,13 +93,18 @@ def _join_near(
     """Joins the groups of different files that show the same."""
     # By content, so that the answer does not depend on the names or the order of the files.
     ordered = sorted((row for row in images if hashes.get(row.sha256)), key=lambda row: row.sha256)
-    proposed = likeness.proposals(np.array([int(hashes[row.sha256], 16) for row in ordered], np.uint64))
+    proposed = likeness.proposals(np.array([likeness.coarse(hashes[row.sha256]) for row in ordered], np.uint64))
     refusals: Counter[str] = Counter()
     with ThreadPoolExecutor(num_cores(), thread_name_prefix="duplicates") as pool:
         for start in range(0, len(proposed), _AT_ONCE):
             on_look()
             pairs = [(ordered[i], ordered[j]) for i, j in proposed[start : start + _AT_ONCE].tolist()]
-            pairs = [pair for pair in pairs if _is_worth_a_look(*pair, groups, refusals)]
+            pairs = [
+                (one, other)
+                for one, other in pairs
+                if likeness.is_finely_alike(hashes[one.sha256], hashes[other.sha256])
+                and _is_worth_a_look(one, other, groups, refusals)
+            ]
             wanted = {row.sha256: row for pair in pairs for row in pair}
             pictures = dict(zip(wanted, pool.map(lambda row: _picture(row, reader), wanted.values()), strict=True))
             for one, other in ((pair[0].sha256, pair[1].sha256) for pair in pairs):
@@ -121,7 +126,7 @@ def _is_worth_a_look(one: Row, other: Row, groups: _Groups, refusals: Counter[st
 def _picture(row: Row, reader: Reader) -> likeness.Picture | None:
     """Returns what is compared of a usable image; None where it has become unreadable since it was surveyed."""
     try:
-        image = decode(reader.read(row.uri), row.uri).image
+        image = decode(reader.read(row.uri), row.uri, stored_px=likeness.PICTURE_PX[0]).image
     except (OSError, UnreadableRecordError):
         return None
     return None if image is None else likeness.picture(image)
