@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
@@ -66,6 +66,12 @@ def named(root: Path, name: str) -> Path:
     return path if "\\x" not in name or path.exists() else root / as_file_name(name)
 
 
+@lru_cache(maxsize=1024)
+def _resolved(folder: Path) -> Path:
+    # Once a folder, as it asks the system about every part of its name. What is read is what it was found to be.
+    return folder.resolve()
+
+
 @dataclass(frozen=True)
 class FileReader:
     """Reads images that are files of their own.
@@ -109,7 +115,7 @@ class FileReader:
         """Returns the path without links, for what lies in the folder or was named by a full URI."""
         if self.follow_links or uri in self.local or uri.startswith("file://"):
             return path
-        real = path.resolve()
+        real = path.resolve() if path.is_symlink() else _resolved(path.parent) / path.name
         if not real.is_relative_to(self._real_root):
             reason = (
                 f"a link that leads out of the data folder, to {as_text(str(real))}; data.follow_links=true reads it"
