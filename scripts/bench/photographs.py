@@ -42,8 +42,8 @@ def settings(setup: Setup, *, image_px: int, is_live: bool = True) -> list[str]:
     return [f"model.backbone={name}", f"model.weights={weights}", f"data.image_px={image_px}"]
 
 
-def large(setup: Setup, *, num: int) -> Path:
-    """Returns a folder of class folders of drawn photographs of 448 px, about 40 KB each, no two alike.
+def large(setup: Setup, *, num: int, px: int = 448) -> Path:
+    """Returns a folder of class folders of drawn photographs, of 448 px about 40 KB each, no two alike.
 
     Of what data sets hold, ImageNet's photographs have about such a size.
     """
@@ -52,17 +52,17 @@ def large(setup: Setup, *, num: int) -> Path:
 
     from job.demo import images
 
-    made = setup.folder / f"large-{num}"
+    made = setup.folder / f"large-{px}-{num}"
     if not made.exists():
         rng = np.random.default_rng(0)
-        drawn = [np.asarray(images.render(name, 0, seed=0, size_px=448)) for name in images.CLASSES]
+        drawn = [np.asarray(images.render(name, 0, seed=0, size_px=px)) for name in images.CLASSES]
         for number in range(num):
             place = number % len(drawn)
             folder = made / images.CLASSES[place]
             folder.mkdir(parents=True, exist_ok=True)
             # Another corner of an endless picture, mirrored by half and half: another picture for every hash.
-            pixels = np.roll(drawn[place], rng.integers(0, 448, 2), axis=(0, 1))[:: rng.choice([-1, 1])]
-            noise = rng.integers(-8, 9, (14, 14, 3)).repeat(32, axis=0).repeat(32, axis=1)
-            shown = np.clip(pixels + noise, 0, 255).astype(np.uint8)
+            pixels = np.roll(drawn[place], rng.integers(0, px, 2), axis=(0, 1))[:: rng.choice([-1, 1])]
+            noise = rng.integers(-8, 9, (14, 14, 3)).repeat(-(-px // 14), axis=0).repeat(-(-px // 14), axis=1)
+            shown = np.clip(pixels + noise[:px, :px], 0, 255).astype(np.uint8)
             Image.fromarray(shown).save(folder / f"{number:05d}.jpg", quality=90)
     return made

@@ -56,7 +56,7 @@ def surveyed(setup: Setup) -> Row:
         examples = repeated.examples(num)
 
         def look() -> None:
-            found = survey.look(examples, Examiner(reader, min_px=1, max_megapixels=100.0))
+            found = survey.look(examples, Examiner(reader, min_px=1, max_megapixels=100.0, stored_px=PX))
             assert len(survey.rows_of(examples, found, reader, near_duplicates=False)) == num
 
         return turns.seconds(look)
