@@ -48,6 +48,8 @@ class Activity:
 class Watch:
     """The parent's look at its workers; kills all of them when one is overdue, as the pool is lost with the first.
 
+    Made before the workers are: those are the children that this process has then and not now.
+
     Args:
         limit_s: Longest time at one image, and longest time in which nothing at all moves while something is in work.
 
@@ -57,6 +59,7 @@ class Watch:
 
     def __init__(self, activity: Activity, limit_s: float) -> None:
         self._activity, self._limit_s = activity, limit_s
+        self._others = {process.pid for process in multiprocessing.active_children()}
         self._look_s = min(_LONGEST_LOOK_S, limit_s / 4)
         self._seen = list(activity.counts)
         self._unchanged_s = [0.0] * len(self._seen)
@@ -73,9 +76,9 @@ class Watch:
 
     def kill(self) -> None:
         self.has_killed = True
-        mine = set(self._activity.pids)
+        # Not by the places: a worker may have been stopped before it took one.
         for process in multiprocessing.active_children():
-            if process.pid in mine:
+            if process.pid not in self._others:
                 process.kill()  # SIGTERM would not end a stopped one
 
     def _look(self) -> None:
