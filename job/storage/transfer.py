@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.errors import DatasetError, InputMissingError
+from job.errors import DatasetError, InputMissingError, JobError
 from job.storage import checksum, disk, names
 from job.storage.ledger import Ledger, is_ours, listing_digest
 from job.storage.local import LocalStore
@@ -16,7 +16,7 @@ from job.storage.parallel import for_each
 from job.storage.store import ObjectInfo, Store
 
 Progress = Callable[[int, int], None]
-"""Called with (objects done, objects in all), in the caller's thread."""
+"""Called with (objects done, objects in all), in the caller's thread, some ten times a second and at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,16 @@ def _pull(
         if only is not None:
             wanted = set(only)
             infos = [info for info in infos if info.name in wanted]
-    _demand_space(infos, to_dir, store.uri)
+    here = {info.name: info.size_bytes for info in LocalStore(str(to_dir), to_dir).list()}
+    needed_bytes = sum(info.size_bytes for info in infos if here.get(info.name) != info.size_bytes)
+    disk.demand(f"{store.uri} needs {needed_bytes / 1e6:,.1f} MB more on the disk of {to_dir}", to_dir, needed_bytes)
     ledger.plan(to_dir, (info.name for info in infos))
 
     def work(info: ObjectInfo) -> bool:
         path = to_dir / info.name
-        is_right = _is_right(info, path, ledger)
+        is_right = here.get(info.name) == info.size_bytes and (ledger.knows(info, path) or is_equal(info, path))
         if not is_right:
-            store.download(info, path)
+            _download(store, info, path)
         ledger.entries[info.name] = (info.version, path.stat().st_mtime_ns)
         return not is_right
 
@@ -210,14 +212,15 @@ def described(store: Store, only: Sequence[str], *, progress: Progress | None = 
     return sorted((info for _, info in found if info is not None), key=lambda info: info.name)
 
 
-def _is_right(info: ObjectInfo, path: Path, ledger: Ledger) -> bool:
-    if path.is_dir():
+def _download(store: Store, info: ObjectInfo, path: Path) -> None:
+    try:
+        store.download(info, path)
+    except JobError as error:
+        if not path.is_dir():
+            raise
         raise DatasetError(
             f"{path} is a folder, and the object {info.name!r} needs that name", next_step=f"Remove the folder {path}."
-        )
-    if not path.is_file() or path.stat().st_size != info.size_bytes:
-        return False
-    return ledger.knows(info, path) or is_equal(info, path)
+        ) from error
 
 
 def is_equal(info: ObjectInfo, path: Path) -> bool:
@@ -240,10 +243,3 @@ def remove_empty(folder: Path, up_to: Path) -> None:
     while folder != up_to and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
-
-
-def _demand_space(infos: Sequence[ObjectInfo], to_dir: Path, uri: str) -> None:
-    there = {info.name: info for info in LocalStore(str(to_dir), to_dir).list()}
-    missing = (info for info in infos if info.name not in there or there[info.name].size_bytes != info.size_bytes)
-    needed_bytes = sum(info.size_bytes for info in missing)
-    disk.demand(f"{uri} needs {needed_bytes / 1e6:,.1f} MB more on the disk of {to_dir}", to_dir, needed_bytes)

@@ -1,0 +1,66 @@
+"""How many threads a transfer needs, found out while it runs. Pure: time and counts are arguments."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FEWEST: Final = 4
+"""Where the other side answers at once, more of them only wait for the interpreter's lock."""
+
+MOST: Final = 64
+"""With 30 ms to the first byte 2,000 objects a second; one interpreter fetches some 4,000 small ones."""
+
+_BUSY: Final = 0.7
+"""Processor seconds a second from which more threads in one interpreter do not help."""
+
+_TIMES: Final = 4
+"""Times the threads at each step: 64 are there after two."""
+
+_WORTH: Final = 1.5
+"""Times the rate that they have to reach then. It is 4 where each waits for an answer of its own, and 1 where all wait
+for one thing: the server, the line, or this machine's processors."""
+
+_LEAST_S: Final = 0.09
+_LONGEST_S: Final = 1.0
+"""A judgement takes so long at least, and at most even where nothing was finished meanwhile: large objects."""
+
+_AGAIN_S: Final = 5.0
+"""Until more threads are tried again after they did not help."""
+
+
+class Growth:
+    """Multiplies the number of threads for as long as that pays.
+
+    Args:
+        now_s: Of a monotonic clock.
+    """
+
+    def __init__(self, now_s: float) -> None:
+        self.num = FEWEST
+        self._before = 0.0
+        """Rate with the fewer threads of the step before, objects a second; 0 once it was compared."""
+        self._not_before_s = now_s
+        self._begin(now_s, 0, 0.0)
+
+    def look(self, now_s: float, num_done: int, cpu_s: float) -> int:
+        """Returns how many threads there should be from now on.
+
+        Args:
+            num_done: Objects since the beginning.
+            cpu_s: Processor seconds that the threads used since the beginning.
+        """
+        passed_s, num = now_s - self._since_s, num_done - self._since_num
+        if passed_s < _LEAST_S or (num < 2 * self.num and passed_s < _LONGEST_S):
+            return self.num
+        rate, share = num / passed_s, (cpu_s - self._since_cpu_s) / passed_s
+        if rate < _WORTH * self._before:
+            self.num, self._before, self._not_before_s = self.num // _TIMES, 0.0, now_s + _AGAIN_S
+        elif share < _BUSY and self.num < MOST and now_s >= self._not_before_s:
+            self.num, self._before = _TIMES * self.num, rate
+        else:
+            self._before = 0.0
+        self._begin(now_s, num_done, cpu_s)
+        return self.num
+
+    def _begin(self, now_s: float, num_done: int, cpu_s: float) -> None:
+        self._since_s, self._since_num, self._since_cpu_s = now_s, num_done, cpu_s
