@@ -6,17 +6,24 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
+import random
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from job.errors import AccessError, ConfigError, DatasetError, InputMissingError, JobError, TemporaryError
 from job.storage.names import RESERVED_PREFIX
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOCK_NAME = f"{RESERVED_PREFIX}lock"
+_DEMANDED_FROM_BYTES: Final = 64 << 20
+"""Size from which room for a single download is asked for; that of many small ones is, before the first."""
+
+# Of its own: a job may seed the common one, and two processes that write into one folder must not draw the same names.
+_draw = random.Random()
+os.register_at_fork(after_in_child=_draw.seed)
 
 
 @contextlib.contextmanager
@@ -110,7 +117,7 @@ def beside(to: Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `to`, which is made; whatever is there at the end is removed."""
     with border(str(to), to):
         to.parent.mkdir(parents=True, exist_ok=True)
-    temp = to.parent / f"{RESERVED_PREFIX}{secrets.token_hex(8)}.part"
+    temp = to.parent / _temporary_name()
     try:
         yield temp
     finally:
@@ -128,6 +135,72 @@ def replacing(to: Path) -> Iterator[Path]:
         yield temp
         with border(str(to), to):
             os.replace(temp, to)
+
+
+class Arriving:
+    """A file that is being written under a temporary name, straight through to the system."""
+
+    def __init__(self, descriptor: int, to: Path) -> None:
+        self._descriptor, self._to = descriptor, to
+
+    def write(self, data: bytes) -> None:
+        """Appends all of `data`, at least 0 bytes."""
+        try:
+            written = os.write(self._descriptor, data)
+            while written < len(data):  # at the disk's end, where the next try says so
+                written += os.write(self._descriptor, memoryview(data)[written:])
+        except OSError as error:
+            raise translate(error, str(self._to), self._to) from error
+
+    def empty(self) -> None:
+        with border(str(self._to), self._to):
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+
+
+@contextlib.contextmanager
+def arriving(to: Path, size_bytes: int) -> Iterator[Arriving]:
+    """As `replacing`, for many small files: 4 system calls each, besides the writing.
+
+    Args:
+        size_bytes: What the file will have, for the message when the disk fills up.
+
+    Raises:
+        TemporaryError: The disk is full. Names the path, what is needed and what is free.
+    """
+    if size_bytes >= _DEMANDED_FROM_BYTES:
+        demand(f"{to} needs {size_bytes / 1e6:,.1f} MB", to, size_bytes)
+    temp = os.path.join(os.path.dirname(to), _temporary_name())
+    try:
+        descriptor = _created(temp)
+        try:
+            yield Arriving(descriptor, to)
+        finally:
+            os.close(descriptor)
+        os.replace(temp, to)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temp)
+        if isinstance(error, Exception) and is_no_space(error):
+            message = f"the disk is full while writing {to}, which needs {size_bytes / 1e6:,.1f} MB"
+            raise no_space(message, to) from error
+        if isinstance(error, OSError):
+            raise translate(error, str(to), to) from error
+        raise
+
+
+def _temporary_name() -> str:
+    return f"{RESERVED_PREFIX}{_draw.getrandbits(64):016x}.part"
+
+
+def _created(path: str) -> int:
+    """Returns the descriptor of a new file; its folder is made where it is missing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except (FileNotFoundError, NotADirectoryError):  # the latter again, in better words
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, flags, 0o666)
 
 
 def take_name(temp: Path, to: Path) -> None:

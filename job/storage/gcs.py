@@ -11,24 +11,26 @@ import functools
 import io
 import mimetypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import google.auth
 import google.auth.transport.requests
 import requests
-from google.api_core import exceptions as api
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
-from google.cloud.storage.retry import DEFAULT_RETRY
 
 from job.errors import ConfigError, InputMissingError, TemporaryError
 from job.storage import checksum, disk
+from job.storage.absent import absent
 from job.storage.gcs_errors import translate
 from job.storage.gcs_media import POOL_SIZE, Media, Received
 from job.storage.retry import PassingError, Policy, Retrier
 from job.storage.store import ABSENT, ObjectInfo, conflict
+
+with absent("grpc"):  # gcs_errors.py says why
+    from google.api_core import exceptions as api
+    from google.cloud import storage
+    from google.cloud.storage.retry import DEFAULT_RETRY
 
 # Otherwise each client asks for the bucket's metadata in the background, which needs storage.buckets.get.
 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
@@ -80,7 +82,7 @@ class GcsStore:
     def read(self, name: str) -> bytes:
         def work(_: int) -> bytes:
             body = io.BytesIO()
-            got = self._fetch(name, body)
+            got = self._fetch(name, body.write)
             stated = got.stated_crc32c or getattr(self._describe(name), "checksum", "")
             _demand(got, len(body.getbuffer()), stated)
             return body.getvalue()
@@ -116,11 +118,12 @@ class GcsStore:
         return self._retry.run("writing", self._full(name), work)
 
     def download(self, info: ObjectInfo, to: Path) -> None:
-        with disk.replacing(to) as temp, disk.filling(to, info.size_bytes):
+        with disk.arriving(to, info.size_bytes) as file:
 
-            def work(_: int) -> None:
-                with disk.border(str(to), to), temp.open("wb") as stream:
-                    got = self._fetch(info.name, stream, info)
+            def work(attempt: int) -> None:
+                if attempt > 1:
+                    file.empty()
+                got = self._fetch(info.name, file.write, info)
                 _demand(got, info.size_bytes, info.checksum)
 
             try:
@@ -211,11 +214,11 @@ class GcsStore:
         blob = self._bucket.get_blob(self._key(name), timeout=self._timeout, retry=None)
         return None if blob is None else self._info(blob)
 
-    def _fetch(self, name: str, to: BinaryIO, info: ObjectInfo | None = None) -> Received:
+    def _fetch(self, name: str, write: Callable[[bytes], object], info: ObjectInfo | None = None) -> Received:
         return _connect(self._retry.policy)[1].fetch(
             self._bucket_name,
             self._key(name),
-            to,
+            write,
             generation=info.version if info else "",
             limit_s=self._retry.policy.try_s(info.size_bytes if info else 0),
         )

@@ -1,0 +1,199 @@
+"""The client's end of one HTTP/1.1 connection: GETs one after the other, each body in pieces as it comes.
+
+Of its own because small objects cost what is around their bytes: 0.5 ms of processor time with urllib3, 0.25 ms with
+http.client, 0.05 ms here (measured on objects of 25 KB). It does what reading an object needs and no more: no
+redirects, no cookies, no compression; `detour.py` goes through proxies. Source: RFC 9112.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from job.storage.checksum import CHUNK_BYTES
+from job.storage.retry import PassingError
+
+_HEAD_BYTES: Final = 64 << 10
+"""Longest head that is read; also what is asked for with it, so that a small object comes along."""
+
+
+class Headers:
+    """The fields of an answer, looked up where they stand: most of them nobody asks for."""
+
+    def __init__(self, head: bytes) -> None:
+        self._text = head.decode("latin-1") + "\r\n"
+        self._lower = self._text.lower()
+
+    def get(self, name: str) -> str:
+        """Returns the value of a field, "" where there is none; what came several times is joined by ", ".
+
+        Args:
+            name: In lower case.
+        """
+        found, end = [], 0
+        while (start := self._lower.find(f"\r\n{name}:", end)) >= 0:
+            end = self._text.index("\r\n", start + 2)
+            found.append(self._text[start + len(name) + 3 : end].strip())
+        return ", ".join(found)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a server answers.
+
+    Attributes:
+        body: Pieces as they come. Raises PassingError where it ends early or is silent for too long.
+    """
+
+    status: int
+    headers: Headers
+    body: Iterator[bytes]
+
+
+class Wire:
+    """One connection. For one thread at a time.
+
+    Attributes:
+        is_whole: The last answer came to its end, and another request may follow.
+
+    Args:
+        host: Name or address, without a port.
+        tls: How the server is trusted; None speaks plain HTTP.
+        connect_timeout_s: Until the connection stands.
+        progress_timeout_s: Longest silence between two bytes.
+
+    Raises:
+        PassingError: There is no connection.
+    """
+
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext | None, *, connect_timeout_s: float, progress_timeout_s: float
+    ) -> None:
+        self._host = f"[{host}]" if ":" in host else host
+        if port != (443 if tls else 80):
+            self._host += f":{port}"
+        try:
+            self._socket = socket.create_connection((host, port), connect_timeout_s)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                self._socket = tls.wrap_socket(self._socket, server_hostname=host)
+            self._socket.settimeout(progress_timeout_s)
+        except OSError as error:
+            raise _passing(error) from error
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._rest = b""
+        self.is_whole = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the other side has not hung up since the last answer; it has nothing to say unasked."""
+        return not self._poll.poll(0)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # there was no connection
+            self.close()
+
+    def get(self, target: str, headers: Mapping[str, str]) -> Reply:
+        """Sends one request and reads the answer's head.
+
+        Args:
+            target: Path and query, quoted.
+
+        Raises:
+            PassingError: The connection broke, was silent for too long, or what came is no HTTP.
+        """
+        self.is_whole = False
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        try:
+            self._socket.sendall(f"GET {target} HTTP/1.1\r\nHost: {self._host}\r\n{lines}\r\n".encode("latin-1"))
+        except OSError as error:
+            raise _passing(error) from error
+        status = 100
+        while 100 <= status < 200:  # notices that an answer will follow
+            version, status, found = self._head()
+        stays = version == b"HTTP/1.1" and found.get("connection").lower() != "close"
+        return Reply(status, found, self._body(status, found, stays))
+
+    def _head(self) -> tuple[bytes, int, Headers]:
+        while (end := self._rest.find(b"\r\n\r\n")) < 0:
+            if len(self._rest) > _HEAD_BYTES:
+                raise PassingError("the answer's head does not end")
+            self._rest += self._some(_HEAD_BYTES)
+        head, self._rest = self._rest[:end], self._rest[end + 4 :]
+        version, _, rest = head.partition(b" ")
+        if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+            raise PassingError(f"the answer is no HTTP: {head[:80]!r}")
+        return version, int(rest[:3]), Headers(head)
+
+    def _body(self, status: int, headers: Headers, stays: bool) -> Iterator[bytes]:
+        coding, length = headers.get("transfer-encoding").lower(), headers.get("content-length")
+        if coding == "chunked":
+            yield from self._chunks()
+        elif status in (204, 304) or (length and not coding):
+            yield from self._exactly(_number(length.encode(), 10) if length else 0)
+        else:  # until the other side hangs up
+            stays = False
+            yield self._rest
+            while piece := self._received(CHUNK_BYTES):
+                yield piece
+            self._rest = b""
+        self.is_whole = stays and not self._rest
+
+    def _exactly(self, num_bytes: int) -> Iterator[bytes]:
+        if self._rest:
+            piece, self._rest = self._rest[:num_bytes], self._rest[num_bytes:]
+            num_bytes -= len(piece)
+            yield piece
+        while num_bytes:
+            piece = self._some(min(num_bytes, CHUNK_BYTES))
+            num_bytes -= len(piece)
+            yield piece
+
+    def _chunks(self) -> Iterator[bytes]:
+        while num_bytes := _number(self._line().partition(b";")[0], 16):
+            yield from self._exactly(num_bytes)
+            self._line()
+        while self._line():  # fields that may follow the last chunk
+            pass
+
+    def _line(self) -> bytes:
+        while b"\r\n" not in self._rest:
+            if len(self._rest) > _HEAD_BYTES:
+                raise PassingError("a line of the answer does not end")
+            self._rest += self._some(_HEAD_BYTES)
+        line, _, self._rest = self._rest.partition(b"\r\n")
+        return line
+
+    def _some(self, most: int) -> bytes:
+        if piece := self._received(most):
+            return piece
+        raise PassingError("the connection was closed in the middle of an answer")
+
+    def _received(self, most: int) -> bytes:
+        try:
+            return self._socket.recv(most)
+        except OSError as error:
+            raise _passing(error) from error
+
+
+def _number(text: bytes, base: int) -> int:
+    try:
+        number = int(text, base)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise PassingError(f"the answer has no length but {text[:40]!r}")
+    return number
+
+
+def _passing(error: OSError) -> PassingError:
+    return PassingError(f"{type(error).__name__}: {error}")
