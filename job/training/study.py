@@ -237,7 +237,7 @@ class Study:
             prepare=as_is if cached else self.views.afresh(),
             class_weights=self._class_weights,
             is_float16=self.compute_dtype == "float16",
-            at_once=steps_at_once(feature_bytes(cut, num_examples=self.recipe.batch, num_views=1)) if cached else 1,
+            at_once=self._steps_at_once(phase, cut) if cached else 1,
         )
         forward = Forward.through(self.distribution, top, batch=self.batch)
         return Task(
@@ -276,6 +276,11 @@ class Study:
             watched = self.workspace.watched(bar, "views")
             cached = self.cache.views(cut, plain, self._train, num_views=phase.views, on_progress=watched)
         return top, plain.plain, cached
+
+    def _steps_at_once(self, phase: Phase, cut: Cut) -> int:
+        # The profiler's marks are of single steps.
+        is_profiled = phase.name == "finetune" and self._config.telemetry.profile_steps is not None
+        return 1 if is_profiled else steps_at_once(feature_bytes(cut, num_examples=self.recipe.batch, num_views=1))
 
     def _is_whole(self, phase: Phase, cut: Cut) -> bool:
         """Whether the phase runs the whole model: nothing is frozen, or what the trunk gives does not fit."""

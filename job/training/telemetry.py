@@ -123,7 +123,7 @@ class Telemetry:
         if self._config.profile_steps is None or not self._writes:
             return
         first, last = self._config.profile_steps
-        if first <= step <= last and not self._profiling:
+        if step == first and not self._profiling:
             tf.profiler.experimental.start(str(self._folder))
             self._profiling = True
         elif step > last:
