@@ -41,11 +41,12 @@ SEARCH = """
 import json, sys
 from job.training.batch_search import Spec, Trials, largest
 with Trials(Spec(**json.load(sys.stdin))) as trials:
-    found = largest(trials, first=1024, unit=256, most=1024)
+    found = largest(trials, first=4096, unit=256, most=4096)
 print(json.dumps([found, trials.tried]))
 """
 LIMIT_BYTES = 2300 << 20
-"""Measured: TensorFlow takes 1.4 GB of address space, a batch of 256 makes it 2.0, one of 1,024 would make it 2.9."""
+"""Measured: TensorFlow takes 1.4 GB of address space and a batch of 256 makes it 2.0. One of 1,024 makes it 2.9 on one
+processor and less than 2.3 on another, whose kernels want less; one of 4,096 is too much for both."""
 
 
 def spec(*overrides: str) -> Spec:
@@ -76,11 +77,11 @@ def searched(*, limit_bytes: int) -> list[Any]:
 
 def test_the_search_finds_the_limit_of_memory_by_running_into_it() -> None:
     found, tried = searched(limit_bytes=LIMIT_BYTES)
-    assert tried["1024"] is False
+    assert tried["4096"] is False
     assert tried[str(found)] is True
-    assert 256 <= found < 1024
+    assert 256 <= found < 4096
     # The control: with more memory the same batch fits.
-    assert searched(limit_bytes=8 * LIMIT_BYTES) == [1024, {"1024": True}]
+    assert searched(limit_bytes=8 * LIMIT_BYTES) == [4096, {"4096": True}]
 
 
 def test_a_trial_that_fails_for_another_reason_is_no_limit() -> None:
