@@ -50,7 +50,7 @@ def meet(cluster: Cluster, timeout_s: float, *, pause: Pause = time.sleep, say: 
     """
     if cluster.num_workers < 2:
         return
-    peers = [_endpoint(address) for address in cluster.addresses]
+    peers = [endpoint(address) for address in cluster.addresses]
     deadline_s = time.monotonic() + timeout_s
     _find_names(cluster, peers, deadline_s, timeout_s, pause)
     if cluster.is_chief:
@@ -59,7 +59,12 @@ def meet(cluster: Cluster, timeout_s: float, *, pause: Pause = time.sleep, say: 
         _attend(cluster, peers[0], deadline_s, timeout_s, pause, say)
 
 
-def _endpoint(address: str) -> tuple[str, int]:
+def endpoint(address: str) -> tuple[str, int]:
+    """Returns host and port of a worker's address.
+
+    Raises:
+        ConfigError: When it is not `host:port`.
+    """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal():
         raise ConfigError(
@@ -88,9 +93,9 @@ def _find_names(
 def _host(cluster: Cluster, port: int, deadline_s: float, timeout_s: float, pause: Pause, say: Say) -> None:
     """The chief's part: collects the others, tells them for whom it waits, and lets all go."""
     expected = set(range(1, cluster.num_workers))
-    with _listening(port, deadline_s, pause) as listener, contextlib.ExitStack() as open_sockets:
+    with _listening(port, deadline_s, pause) as door, contextlib.ExitStack() as open_sockets:
         selector = open_sockets.enter_context(selectors.DefaultSelector())
-        selector.register(listener, selectors.EVENT_READ)
+        selector.register(door, selectors.EVENT_READ)
         here: dict[int, socket.socket] = {}
         said: set[int] = set()
         while missing := expected - set(here):
@@ -101,12 +106,12 @@ def _host(cluster: Cluster, port: int, deadline_s: float, timeout_s: float, paus
                 _tell(here, f"late {_listed(missing)}\n")
                 raise _late(cluster, missing, timeout_s, "they did not call")
             for key, _ in selector.select(timeout=PAUSE_S):
-                if key.fileobj is listener:
+                if key.fileobj is door:
                     with contextlib.suppress(OSError):
-                        caller, _ = listener.accept()
+                        caller, _ = door.accept()
                         open_sockets.callback(caller.close)
                         caller.settimeout(CONNECT_S)
-                        _keep_alive(caller)
+                        keep_alive(caller)
                         selector.register(caller, selectors.EVENT_READ)
                     continue
                 _hear(cluster, key.fileobj, here, selector)
@@ -187,11 +192,9 @@ def _lines(chief: socket.socket, deadline_s: float, pause: Pause) -> Iterator[st
 @contextlib.contextmanager
 def _listening(port: int, deadline_s: float, pause: Pause) -> Iterator[socket.socket]:
     """Gives the listening socket; waits for a predecessor on the same machine to leave the port."""
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
     while True:
         try:
-            listener = socket.create_server(("", port), family=family, dualstack_ipv6=dual)
+            opened = listener(port)
             break
         except OSError as error:
             if time.monotonic() >= deadline_s:
@@ -200,17 +203,28 @@ def _listening(port: int, deadline_s: float, pause: Pause) -> Iterator[socket.so
                     next_step="End what uses this port on its machine, or name another port in TF_CONFIG.",
                 ) from error
             pause(PAUSE_S)
-    with listener:
-        yield listener
+    with opened:
+        yield opened
 
 
-def _keep_alive(caller: socket.socket) -> None:
+def listener(port: int) -> socket.socket:
+    """Returns a socket that listens on all addresses of this machine; on any free port where it is 0.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    return socket.create_server(("", port), family=family, dualstack_ipv6=dual)
+
+
+def keep_alive(other: socket.socket) -> None:
     """Lets the kernel notice within half a minute a machine that was lost without a word; two hours by itself."""
-    caller.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
-        caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
-        caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-        caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
+        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 def _tell(here: dict[int, socket.socket], line: str) -> None:

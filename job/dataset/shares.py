@@ -35,12 +35,14 @@ class Share:
 
     Attributes:
         gather: Takes this machine's bytes and returns every machine's, in their order. All must call it.
+        look: Raises where another machine was lost meanwhile; called several times a second during a survey.
         ends: The row after the last of each machine's, where their runs are not equal ones.
     """
 
     worker: int
     num_workers: int
     gather: Callable[[bytes], Sequence[bytes]]
+    look: Callable[[], None] = lambda: None
     ends: tuple[int, ...] = ()
 
     def rows(self, num: int) -> range:

@@ -50,13 +50,20 @@ def survey(
     local_images = remote.local_images if remote else pull.named_images(workspace, local_path)
     with workspace.timings.stage("survey"), workspace.bar("survey", unit="images") as bar:
         hook = workspace.watched(bar, "survey")
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what == "survey":
+                hook(done, total)
+            if share is not None:
+                share.look()
+
         found = prepare.prepare(
             data,
             dataset_dir=local_path,
             work_dir=workspace.cache_dir,
             stored_px=stored_px,
             seed=config.train.seed,
-            on_progress=lambda what, done, total: hook(done, total) if what == "survey" else None,
+            on_progress=on_progress,
             pack=pack,
             local_images=local_images,
             share=share,

@@ -1,7 +1,7 @@
 """The machines of a run: they meet when the first of them needs the others, and when one is lost all leave.
 
 That is after each has looked at its share of the data, so that a machine that was lost meanwhile is waited for as well;
-for TFRecord shards it is before, as their records have to be counted.
+for TFRecord shards it is before, as their records have to be counted: there they keep watch on each other meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from job import lease as leases
 from job.cluster import rendezvous
+from job.cluster.attendance import START_AGAIN, Attendance
 from job.dataset.shares import Share
 from job.errors import TemporaryError
 from job.training import distribution as distributions
@@ -49,6 +50,7 @@ class Machines:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self.lease = ""
+        self._attendance: Attendance | None = None
 
     @functools.cached_property
     def distribution(self) -> Distribution:
@@ -65,6 +67,7 @@ class Machines:
         made = distributions.make(workspace.config.train, workspace.cluster)
         if made.num_workers > 1:
             workspace.stop.install()
+            self._attendance = Attendance(workspace.cluster, made.from_chief)
         return made
 
     @property
@@ -73,7 +76,16 @@ class Machines:
         cluster = self._workspace.cluster
         if cluster.num_workers < 2:
             return None
-        return Share(cluster.worker, cluster.num_workers, lambda mine: self.distribution.gather(mine))
+        return Share(cluster.worker, cluster.num_workers, lambda mine: self.distribution.gather(mine), self._look)
+
+    def close(self) -> None:
+        if self._attendance is not None:
+            self._attendance.close()
+
+    def _look(self) -> None:
+        """Raises where one of those who met is lost; nobody is missed before they meet."""
+        if self._attendance is not None:
+            self._attendance.demand()
 
     def _meet(self) -> None:
         workspace, stop = self._workspace, self._workspace.stop
@@ -101,13 +113,16 @@ def machines(workspace: Workspace) -> Iterator[Machines]:
     The others cannot go on without it (TensorFlow restores no collective), so all leave and all start again.
     """
     num_workers = workspace.cluster.num_workers
+    machines = Machines(workspace)
     try:
-        yield Machines(workspace)
+        yield machines
     except LOST as error:
         if num_workers == 1:
             raise
         reason = error.message.splitlines()[0][:200] if error.message else type(error).__name__
         raise TemporaryError(
             f"Another worker of the {num_workers} was lost ({reason}).",
-            next_step="Start all workers again: they continue from the last checkpoint.",
+            next_step=START_AGAIN,
         ) from error
+    finally:
+        machines.close()
