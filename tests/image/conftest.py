@@ -62,9 +62,17 @@ def podman() -> Iterator[Podman]:
             shutil.rmtree(store)
 
 
-def _build(podman: Podman, *arguments: str) -> str:
+def build(podman: Podman, *arguments: str, variant: str = "cpu") -> str:
+    """Returns what scripts/build-image said as it built."""
     store = podman.environ["FINETUNE_IMAGE_STORE"]
-    command = [str(REPOSITORY / "scripts" / "build-image"), "--variant", "cpu", "--base-from-debian", "--store", store]
+    command = [
+        str(REPOSITORY / "scripts" / "build-image"),
+        "--variant",
+        variant,
+        "--base-from-debian",
+        "--store",
+        store,
+    ]
     done = subprocess.run(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -75,14 +83,14 @@ def _build(podman: Podman, *arguments: str) -> str:
 @pytest.fixture(scope="session")
 def image(podman: Podman) -> str:
     """Returns the name of the image, the cpu variant."""
-    assert "Built finetune-test:cpu with podman." in _build(podman, "--engine", "podman", "--tag", "finetune-test:cpu")
+    assert "Built finetune-test:cpu with podman." in build(podman, "--engine", "podman", "--tag", "finetune-test:cpu")
     return "localhost/finetune-test:cpu"
 
 
 @pytest.fixture(scope="session")
 def sagemaker_image(podman: Podman, image: str) -> str:
     """Returns the name of the other target; all its layers but the last are those of `image`."""
-    _build(podman, "--engine", "podman", "--target", "sagemaker", "--tag", "finetune-test:sagemaker")
+    build(podman, "--engine", "podman", "--target", "sagemaker", "--tag", "finetune-test:sagemaker")
     return "localhost/finetune-test:sagemaker"
 
 

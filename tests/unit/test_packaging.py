@@ -24,8 +24,8 @@ OTHERS = {ROOT / "tests" / "sdks": 2, ROOT / "tests" / "checkov": 1}
 """Environments of their own: the folder of each, and how many packages it asks for."""
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS_OF = {
-    "requirements.lock": ["s3"],
-    "requirements-gpu.lock": ["gpu", "s3"],
+    "requirements.lock": ["s3", "az"],
+    "requirements-gpu.lock": ["gpu", "s3", "az"],
     "requirements-dev.lock": ["dev"],
 }
 """What scripts/lock resolves into each file, besides the dependencies themselves."""
