@@ -22,7 +22,7 @@ from job.demo.object_store import ObjectStore
 from job.quiet import import_tensorflow
 from job.storage import at, transfer
 from tests.e2e.tiny import REPOSITORY, make_squares, train_arguments, weights
-from tests.ports import lasting_ports
+from tests.ports import free_ports
 from tests.proxy import Proxy, Rule
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -175,7 +175,7 @@ class Crew:
         Raises:
             AssertionError: When one ended as none should. With what it said.
         """
-        addresses = [f"127.0.0.1:{port}" for port in lasting_ports(self._num)]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(self._num)]
         with ThreadPoolExecutor(self._num) as pool:
             jobs = [pool.submit(self._see_to_its_end, name, url, signals, addresses, n) for n in range(self._num)]
             try:
