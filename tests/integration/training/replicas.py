@@ -1,6 +1,7 @@
 """Trains a few steps on N virtual devices and prints the numbers as JSON; started by test_replicas.py.
 
-Virtual devices have to be made before TensorFlow starts, hence a process of its own for each N.
+Virtual devices have to be made before TensorFlow starts, hence a process of its own for each N. It trains once with the
+settings it is started with, or anew with those of each line it reads.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -26,7 +28,11 @@ STEPS = 6
 
 
 def main() -> None:
-    settings = json.loads(sys.argv[1])
+    for settings in sys.argv[1:] or iter(sys.stdin.readline, ""):
+        print(json.dumps(trained(json.loads(settings))), flush=True)
+
+
+def trained(settings: dict[str, Any]) -> dict[str, object]:
     overrides = [f"train.strategy={settings.get('strategy', 'single')}"]
     if settings["replicas"] > 1:
         overrides = ["train.strategy=mirrored", f"train.replicas={settings['replicas']}"]
@@ -85,7 +91,7 @@ def main() -> None:
         found["error"] = error.message
     found["last"] = [v.numpy().tolist() for v in variables]
     found["fetched"] = sorted(fetched)
-    print(json.dumps(found))
+    return found
 
 
 def _phase() -> Phase:
