@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1800))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def podman() -> Iterator[Podman]:
     """Returns podman with a store of its own."""
     if reason := os.environ.get("FINETUNE_NO_CONTAINERS"):
@@ -80,21 +80,21 @@ def build(podman: Podman, *arguments: str, variant: str = "cpu") -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def image(podman: Podman) -> str:
     """Returns the name of the image, the cpu variant."""
     assert "Built finetune-test:cpu with podman." in build(podman, "--engine", "podman", "--tag", "finetune-test:cpu")
     return "localhost/finetune-test:cpu"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sagemaker_image(podman: Podman, image: str) -> str:
     """Returns the name of the other target; all its layers but the last are those of `image`."""
     build(podman, "--engine", "podman", "--target", "sagemaker", "--tag", "finetune-test:sagemaker")
     return "localhost/finetune-test:sagemaker"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with the demo's images: five classes of 12, and the five odd files."""
     folder = tmp_path_factory.mktemp("parts") / "parts"
@@ -102,7 +102,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def object_store(podman: Podman, image: str, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Returns the URL of an object store that runs in the image; gs://photos has the images, gs://runs is empty."""
     buckets = tmp_path_factory.mktemp("buckets")
@@ -125,7 +125,7 @@ def runs(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Store:
     return at("gs://runs")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def connected(object_store: str) -> tuple[str, ...]:
     """Returns the flags of a hardened container that reaches the object store."""
     return (*HARDENED, "--network=host", f"--env=STORAGE_EMULATOR_HOST={object_store}")

@@ -70,14 +70,21 @@ class Podman:
     """Podman with the store that the image was built into.
 
     Attributes:
-        environ: The process environment with the two variables that name the store and its settings.
+        environ: The process environment with the variables that name the store and its settings.
     """
 
     environ: dict[str, str]
 
+    @property
+    def folder(self) -> str:
+        """Where podman runs: its monitor leaves a file `oom` there when a container has run out of memory."""
+        return self.environ["FINETUNE_IMAGE_STORE"]
+
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs one podman command."""
-        done = subprocess.run(["podman", *arguments], env=self.environ, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["podman", *arguments], cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0 or not check, f"podman {' '.join(arguments)}: {done.stderr}"
         return done
 
@@ -94,7 +101,9 @@ class Podman:
         name = f"finetune-test-{secrets.token_hex(4)}"
         entry = ["--entrypoint", PYTHON] if python else []
         command = ["podman", "run", "--name", name, *flags, *entry, image, *arguments]
-        process = subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         try:
             yield Container(self, name, process)
         finally:
