@@ -48,7 +48,8 @@ def test_the_variables_are_those_with_which_pods_are_run_on_a_network() -> None:
 
 
 def test_two_workers_on_one_machine_finish_as_on_the_page(squares: Path, tmp_path: Path) -> None:
-    settings = [*TINY, f"data.uri={squares}", "output=runs/1", f"work_dir={tmp_path / 'work'}"]
+    # That two train what one trains is shown in test_several_machines.py.
+    settings = [*TINY, "train.preset=fast", f"data.uri={squares}", "output=runs/1", f"work_dir={tmp_path / 'work'}"]
     (tmp_path / "config.yaml").write_text(configs.to_yaml(configs.load(None, settings)))
     first, second = free_ports(2)
     assert "2222" in LOOPBACK

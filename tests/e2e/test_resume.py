@@ -53,24 +53,7 @@ def test_killed_three_times_equals_never_killed(
     assert_same_result(undisturbed, output)
 
 
-def test_sigterm_in_training_saves_leaves_with_143_and_resumes(
-    run: Callable[..., Done], squares: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "run"
-    arguments = train_arguments(str(squares), str(output), tmp_path / "work")
-    code = _until(arguments, lambda: bool(_checkpoints(output)), signal.SIGTERM)
-    assert code == 143
-    assert not (output / "report.json").exists()
-    assert not (output / "lease.json").exists()
-    # Elsewhere, with nothing but what the output holds.
-    moved = [str(tmp_path / "elsewhere") if part == str(tmp_path / "work") else part for part in arguments]
-    done = run(*[part.replace(str(tmp_path / "work"), str(tmp_path / "elsewhere")) for part in moved])
-    assert done.code == 0, done.stderr
-    assert_same_result(undisturbed, output)
-    assert json.loads((output / "report.json").read_text())["accepted"] is True
-
-
-def test_other_weights_under_the_same_name_end_a_restart_and_the_first_ones_let_it_go_on(
+def test_sigterm_saves_and_leaves_with_143_other_weights_end_the_restart_and_the_first_ones_resume_it_elsewhere(
     run: Callable[..., Done], squares: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     output, mine = tmp_path / "run", tmp_path / "mine.weights.h5"
@@ -78,7 +61,10 @@ def test_other_weights_under_the_same_name_end_a_restart_and_the_first_ones_let_
     mine.write_bytes(first)
     arguments = train_arguments(str(squares), str(output), tmp_path / "work", f"model.weights={mine}")
     assert _until(arguments, lambda: bool(_checkpoints(output)), signal.SIGTERM) == 143
+    assert not (output / "report.json").exists()
+    assert not (output / "lease.json").exists()
     kept = _checkpoints(output)
+    # The same name, and another content.
     mine.write_bytes(first + b"\0")
     refused = run(*arguments)
     assert refused.code == 78, refused.stderr
@@ -86,6 +72,8 @@ def test_other_weights_under_the_same_name_end_a_restart_and_the_first_ones_let_
         assert hashlib.sha256(content).hexdigest() in refused.error["message"]
     assert _checkpoints(output) == kept
     mine.write_bytes(first)
-    done = run(*arguments)
+    # Elsewhere, with nothing but what the output holds.
+    done = run(*[part.replace(str(tmp_path / "work"), str(tmp_path / "elsewhere")) for part in arguments])
     assert done.code == 0, done.stderr
     assert_same_result(undisturbed, output)
+    assert json.loads((output / "report.json").read_text())["accepted"] is True
