@@ -55,3 +55,12 @@ def undisturbed(run: Callable[..., Done], squares: Path, tmp_path_factory: pytes
     done = run(*train_arguments(str(squares), str(folder / "run"), folder / "work"))
     assert done.code == 0, done.stderr
     return folder / "run"
+
+
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the jobs of a test out of the coverage, whose tracer takes a fifth of their processor time.
+
+    For jobs that are started many times and run what the jobs of other tests run as well.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.chaos import chaos
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("replicas", "kills"), [(1, 20), (2, 6)])

@@ -52,6 +52,7 @@ def victim(plan: dict[str, Any], arguments: list[str]) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.timeout(900)
 def test_a_signal_at_the_start_of_every_stage_costs_no_finished_work(
     run: Callable[..., Done], squares: Path, undisturbed: Path, bucket: str, tmp_path: Path

@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.namespaces import Network, network, why_not
 from tests.e2e.tiny import REPOSITORY, Done, command, environment, train_arguments
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("untraced")]
 
 POD = {"FINETUNE_JOB": "flowers", "FINETUNE_SERVICE": "flowers.test"}
 """As on the page, docs/several-machines.md."""

@@ -16,7 +16,7 @@ from tests import shards
 from tests.e2e.tiny import train_arguments
 from tests.e2e.workers import both
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("untraced")]
 
 NUM_SHARDS = 4
 
