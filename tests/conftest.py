@@ -31,6 +31,7 @@ LONGEST = (
     "tests/image/",
     "tests/e2e/test_chaos.py",
     "tests/e2e/",
+    "tests/integration/training/",
     "tests/integration/",
 )
 """Where the tests are that take longest, longest first: they begin first, so that at the end no process waits long."""
