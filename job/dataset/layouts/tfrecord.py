@@ -11,6 +11,7 @@ Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -127,7 +128,7 @@ class TFRecordReader:
 
     def read(self, uri: str) -> bytes:
         shard, start, size = self._place(uri)
-        with named(self.root, shard).open("rb") as file:
+        with open(named(self.root, shard), "rb") as file:
             file.seek(start)
             record = file.read(size + _CRC.size)
         data, stored = record[:size], record[size:]
@@ -142,7 +143,7 @@ class TFRecordReader:
     def stamp(self, uri: str) -> str:
         shard, start, size = self._place(uri)
         try:
-            return f"{named(self.root, shard).stat().st_mtime_ns}:{start}:{size}"
+            return f"{os.stat(named(self.root, shard)).st_mtime_ns}:{start}:{size}"
         except OSError:
             return ""
 

@@ -245,6 +245,17 @@ def test_a_name_that_only_looks_like_such_a_name_is_itself(tmp_path: Path) -> No
         assert as_file_name(as_text(name)) == name
 
 
+@pytest.mark.parametrize(
+    "name", ["cat/1.png", "cat//1.png", "./cat/1.png", "cat/1.png/", "cat/1.png/.", "dog/../cat/1.png"]
+)
+def test_a_manifest_may_write_a_path_in_several_ways(tmp_path: Path, name: str) -> None:
+    for folder in ("cat", "dog"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "cat/1.png").write_bytes(b"of a cat")
+    assert FileReader(tmp_path).read(name) == b"of a cat"
+    assert FileReader(tmp_path).stamp(name) != ""
+
+
 def test_a_class_folder_whose_name_is_not_utf_8_is_refused_by_name(tmp_path: Path, make_folder: MakeFolder) -> None:
     root = make_folder("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
     os.rename(root / "dog", os.fsencode(root) + b"/h\xfcnd")
