@@ -9,10 +9,9 @@ tests/integration/dataset/test_decode_parity.py holds the two together.
 from __future__ import annotations
 
 import io
+import posixpath
 import warnings
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +67,7 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """What was found in a file.
 
     Attributes:
@@ -147,7 +145,7 @@ def _unfit(size: tuple[int, int], min_px: int, max_megapixels: float) -> str:
 def _header_notes(image: Image.Image, data: bytes, name: str) -> list[str]:
     form = "JPEG" if image.format == "MPO" else str(image.format)
     notes = []
-    claimed = _EXTENSIONS.get(PurePosixPath(name).suffix.lower())
+    claimed = _EXTENSIONS.get(posixpath.splitext(name)[1].lower())
     if claimed is not None and claimed != form:
         notes.append(f"wrong extension: is {form}")
     is_animated = form in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False)

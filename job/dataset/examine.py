@@ -1,28 +1,29 @@
-"""What is found out about one image, once: its bytes are read, hashed, decoded and packed."""
+"""What is found out about an image, once: its bytes are read, hashed, decoded and packed."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-from dataclasses import dataclass, fields, replace
-from operator import attrgetter
-from typing import Any, Final
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from job.dataset.decode import decode
 from job.dataset.example import Verdict
 from job.dataset.layouts.reading import OutsideError, Reader, UnreadableRecordError
-from job.dataset.likeness import perceptual_hash
+from job.dataset.likeness import miniature, perceptual_hashes
 from job.dataset.pack import PackWriter
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """An image's part of a `Row`, whose meaning the fields have, and what only the survey needs.
 
+    A tuple: made, changed and sent between processes in a third of the time of a frozen dataclass.
+
     Attributes:
-        perceptual_hash: Of an OK image (`likeness.perceptual_hash`).
+        perceptual_hash: Of an OK image (`likeness.perceptual_hashes`).
         pixels_crc32: Of the image's row in the pack; 0 where nothing is packed.
     """
 
@@ -36,23 +37,15 @@ class Finding:
     perceptual_hash: str = ""
     pixels_crc32: int = 0
 
-    def values(self) -> tuple[Any, ...]:
-        """Returns the fields in their order, for JSON."""
-        return _VALUES(self)
-
     @classmethod
     def of(cls, verdict: str, *rest: Any) -> Finding:
         """Returns the finding with these values; raises ValueError or TypeError for others."""
         return cls(Verdict(verdict), *rest)
 
 
-# Not dataclasses.astuple, which copies every string.
-_VALUES: Final = attrgetter(*(field.name for field in fields(Finding)))
-
-
 @dataclass(frozen=True)
 class Examiner:
-    """Examines images one at a time; pickled into worker processes.
+    """Examines images; pickled into worker processes.
 
     Attributes:
         min_px: Shortest side of a usable image.
@@ -67,25 +60,23 @@ class Examiner:
     stored_px: int
     writer: PackWriter | None = None
 
-    def __call__(self, index: int, uri: str) -> Finding:
-        """Returns what was found; row `index` of the pack has its pixels, or none. Raises on a full disk only."""
-        finding, image = self._look(uri)
-        if self.writer is None:
-            return finding
-        return replace(finding, pixels_crc32=self.writer.put(index, image))
+    def __call__(self, images: Iterable[tuple[int, str]]) -> list[tuple[int, Finding]]:
+        """Returns what was found in some images (index, uri), which are taken and looked at one after the other.
 
-    def _look(self, uri: str) -> tuple[Finding, Image.Image | None]:
-        try:
-            data = self.reader.read(uri)
-        except OutsideError as error:
-            return Finding(Verdict.OUTSIDE, str(error)), None
-        except FileNotFoundError:
-            return Finding(Verdict.MISSING, "there is no such file"), None
-        except OSError as error:
-            verdict = Verdict.TOO_LARGE if error.errno == errno.EFBIG else Verdict.MISSING
-            return Finding(verdict, error.strerror or str(error)), None
-        except UnreadableRecordError as error:
-            return Finding(Verdict.CORRUPT, str(error)), None
+        Row `index` of the pack has the pixels of an image, or none. Raises on a full disk only.
+        """
+        seen = [(index, *self._look(index, uri)) for index, uri in images]
+        hashes = iter(perceptual_hashes([small for _, _, small in seen if small]))
+        return [
+            (index, finding._replace(perceptual_hash=next(hashes)) if small else finding)
+            for index, finding, small in seen
+        ]
+
+    def _look(self, index: int, uri: str) -> tuple[Finding, bytes]:
+        """Returns what was found but for the perceptual hash, and what is hashed: b"" without an image."""
+        data = self._data(uri)
+        if isinstance(data, Finding):
+            return data._replace(pixels_crc32=self._pack(index, None)), b""
         found = decode(data, uri, min_px=self.min_px, max_megapixels=self.max_megapixels, stored_px=self.stored_px)
         finding = Finding(
             verdict=found.verdict,
@@ -95,6 +86,22 @@ class Examiner:
             width_px=found.width_px,
             height_px=found.height_px,
             size_bytes=len(data),
-            perceptual_hash="" if found.image is None else perceptual_hash(found.image),
+            pixels_crc32=self._pack(index, found.image),
         )
-        return finding, found.image
+        return finding, b"" if found.image is None else miniature(found.image)
+
+    def _pack(self, index: int, image: Image.Image | None) -> int:
+        return 0 if self.writer is None else self.writer.put(index, image)
+
+    def _data(self, uri: str) -> bytes | Finding:
+        try:
+            return self.reader.read(uri)
+        except OutsideError as error:
+            return Finding(Verdict.OUTSIDE, str(error))
+        except FileNotFoundError:
+            return Finding(Verdict.MISSING, "there is no such file")
+        except OSError as error:
+            verdict = Verdict.TOO_LARGE if error.errno == errno.EFBIG else Verdict.MISSING
+            return Finding(verdict, error.strerror or str(error))
+        except UnreadableRecordError as error:
+            return Finding(Verdict.CORRUPT, str(error))

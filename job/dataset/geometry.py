@@ -58,7 +58,12 @@ def padded_size(width: int, height: int, stored_px: int) -> tuple[int, int]:
 
 
 def fit(image: Image.Image, stored_px: int, mode: FitMode) -> NDArray[np.uint8]:
-    """Returns the image as a square: uint8 [S, S, 3] with S = `stored_px`.
+    """Returns the image as a square: uint8 [S, S, 3] with S = `stored_px`."""
+    return np.asarray(square(image, stored_px, mode), dtype=np.uint8)
+
+
+def square(image: Image.Image, stored_px: int, mode: FitMode) -> Image.Image:
+    """Returns the image as a square of `stored_px`.
 
     Args:
         image: RGB, upright.
@@ -76,4 +81,4 @@ def fit(image: Image.Image, stored_px: int, mode: FitMode) -> NDArray[np.uint8]:
         canvas = Image.new("RGB", (stored_px, stored_px))
         canvas.paste(scaled, ((stored_px - size[0]) // 2, (stored_px - size[1]) // 2))
         scaled = canvas
-    return np.asarray(scaled, dtype=np.uint8)
+    return scaled

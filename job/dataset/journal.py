@@ -83,7 +83,7 @@ class Journal:
     def append(self, pack: str | None, entries: Iterable[Entry]) -> None:
         """Notes images of which everything is done, pixels included."""
         assert self._file is not None
-        lines = [json.dumps([pack or "", uri, stamp, *finding.values()]) + "\n" for uri, stamp, finding in entries]
+        lines = [json.dumps([pack or "", uri, stamp, *finding]) + "\n" for uri, stamp, finding in entries]
         self._file.seek(0, os.SEEK_END)
         self._file.write("".join(lines).encode("ascii"))
         self._file.flush()

@@ -19,7 +19,7 @@ from PIL import Image
 
 from job.dataset.cores import num_cores
 from job.dataset.decode import decode
-from job.dataset.geometry import FitMode, fit
+from job.dataset.geometry import FitMode, fit, square
 from job.dataset.layouts.reading import Reader, UnreadableRecordError
 from job.errors import DatasetError
 
@@ -94,7 +94,8 @@ class PackWriter:
     def put(self, index: int, image: Image.Image | None) -> int:
         """Writes row `index`, black without an image, and returns the CRC-32 of its bytes."""
         _, stored_px, mode = self._arguments
-        return self.write(index, bytes(self._row_bytes) if image is None else fit(image, stored_px, mode).tobytes())
+        pixels = bytes(self._row_bytes) if image is None else square(image, stored_px, mode).tobytes()
+        return self.write(index, pixels)
 
     def write(self, index: int, pixels: bytes) -> int:
         """Writes row `index` and returns the CRC-32 of its bytes."""

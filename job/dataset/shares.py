@@ -71,7 +71,7 @@ class Share:
             DatasetError: When the machines do not see the same list of examples.
         """
         held = hashlib.sha256(survey_csv.read_bytes()).hexdigest() if survey_csv.exists() else ""
-        findings = [] if held else [[index, *finding.values()] for index, finding in found.items()]
+        findings = [] if held else [[index, *finding] for index, finding in found.items()]
         heard = self.told([_digest(examples), held, findings])
         others = [worker for worker, (digest, _, _) in enumerate(heard) if digest != heard[0][0]]
         if others:

@@ -190,11 +190,15 @@ def _leave_with_parent() -> None:
 
 def _examine_chunk(chunk: list[Image]) -> list[tuple[int, Finding]]:
     """Returns what was found; once the work was stopped, only what was done by then."""
-    assert _examiner is not None and _activity is not None, "the worker was not started by _start"
-    found = []
-    for index, uri in chunk:
+    assert _examiner is not None, "the worker was not started by _start"
+    return _examiner(_at_work(chunk))
+
+
+def _at_work(chunk: list[Image]) -> Iterator[Image]:
+    """Yields the images, each of which is in work until the next one is asked for."""
+    assert _activity is not None, "the worker was not started by _start"
+    for image in chunk:
         if _is_stopped is not None and _is_stopped.is_set():
-            break
+            return
         with _activity.at_work():
-            found.append((index, _examiner(index, uri)))
-    return found
+            yield image

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from job.dataset import likeness
-from job.dataset.likeness import coarse, is_finely_alike, is_same, perceptual_hash, picture, proposals
+from job.dataset.likeness import coarse, is_finely_alike, is_same, miniature, perceptual_hashes, picture, proposals
 from job.demo import images as demo
 
 Change = Callable[[Image.Image], Image.Image]
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    return perceptual_hashes([miniature(image)])[0]
 
 
 def bits_apart(one: Image.Image, other: Image.Image) -> int:
@@ -65,6 +69,16 @@ def photographs(assets: Path) -> list[Image.Image]:
     folders = sorted((assets / "data/flowers12/test").iterdir())
     paths = [path for folder in folders for path in sorted(folder.iterdir())[:2]]
     return [Image.open(path).convert("RGB") for path in paths]
+
+
+def test_the_hash_of_a_picture_is_the_same_whatever_it_is_hashed_with() -> None:
+    flat = Image.new("RGB", (40, 30), (9, 9, 9))
+    pictures = [demo.render(name, index, seed=0, size_px=96) for name in demo.CLASSES for index in range(3)]
+    images = [flat, *pictures]
+    together = perceptual_hashes([miniature(image) for image in images])
+    assert together == [perceptual_hash(image) for image in images]
+    assert len(set(together)) == len(images)
+    assert perceptual_hashes([]) == []
 
 
 @pytest.mark.parametrize("change", SAME)

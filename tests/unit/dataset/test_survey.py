@@ -129,7 +129,7 @@ def test_processes_find_and_pack_what_this_process_does(folder: Path, tmp_path: 
     found = []
 
     def here(examiner: Examiner, images: list[workers.Image], on_found: workers.OnFound) -> None:
-        on_found([(index, examiner(index, uri)) for index, uri in images])
+        on_found(examiner(images))
 
     for name, work in (("here", here), ("processes", workers.examine)):
         assert pack.allocate(tmp_path / name, len(many), 12)
