@@ -48,6 +48,8 @@ def grouped(
         alike[groups.of(sha256)].append(sha256)
     found = list(rows)
     for members in alike.values():
+        if len(members) == len(same[members[0]]) == 1:  # As nearly all are.
+            continue
         copies = sorted((row for sha256 in members for row in same[sha256]), key=lambda row: row.index)
         group = min(members) if len(members) > 1 else ""
         for row in copies:
@@ -107,12 +109,12 @@ def _join_near(
             ]
             wanted = {row.sha256: row for pair in pairs for row in pair}
             pictures = dict(zip(wanted, pool.map(lambda row: _picture(row, reader), wanted.values()), strict=True))
-            for one, other in ((pair[0].sha256, pair[1].sha256) for pair in pairs):
-                a, b = pictures[one], pictures[other]
-                if a is not None and b is not None and likeness.is_same(a, b):
-                    groups.join(one, other)
+            looks = pool.map(_is_same, *([pictures[pair[side].sha256] for pair in pairs] for side in (0, 1)))
+            for (one, other), is_same in zip(pairs, looks, strict=True):
+                if is_same:
+                    groups.join(one.sha256, other.sha256)
                 else:
-                    refusals.update((one, other))
+                    refusals.update((one.sha256, other.sha256))
 
 
 def _is_worth_a_look(one: Row, other: Row, groups: _Groups, refusals: Counter[str]) -> bool:
@@ -121,6 +123,10 @@ def _is_worth_a_look(one: Row, other: Row, groups: _Groups, refusals: Counter[st
         and max(refusals[one.sha256], refusals[other.sha256]) < _MAX_REFUSALS
         and likeness.has_same_shape((one.width_px, one.height_px), (other.width_px, other.height_px))
     )
+
+
+def _is_same(one: likeness.Picture | None, other: likeness.Picture | None) -> bool:
+    return one is not None and other is not None and likeness.is_same(one, other)
 
 
 def _picture(row: Row, reader: Reader) -> likeness.Picture | None:

@@ -74,8 +74,8 @@ def _classes(root: Path, top: Path, split: Split | None) -> list[Example]:
     examples: list[Example] = []
     for folder in folders:
         label, written = spelled(folder.name), spelling(folder.name)
-        paths = _images_below(folder)
-        found = [Example(as_text(path.relative_to(root).as_posix()), label, split, written) for path in paths]
+        below = folder.relative_to(root).as_posix()
+        found = [Example(as_text(f"{below}/{name}"), label, split, written) for name in _images_below(folder)]
         if not found:
             raise DatasetError(
                 f"The class folder {folder.relative_to(root).as_posix()!r} has no images; a class needs at least 2.",
@@ -90,13 +90,15 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_image_file(path))
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_image_file(folder, path.name))
 
 
-def _images_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
+def _images_below(folder: Path) -> list[str]:
+    """Returns their names from the folder on."""
+    found: list[str] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_litter(name))
-        paths = (Path(parent, name) for name in sorted(files))
-        found.extend(path for path in paths if is_image_file(path))
+        inner = parent[len(str(folder)) :].lstrip("/")
+        prefix = f"{inner}/" if inner else ""
+        found.extend(prefix + name for name in sorted(files) if is_image_file(parent, name))
     return found

@@ -138,12 +138,15 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
-def is_image_file(path: Path) -> bool:
+def is_image_file(folder: str | Path, name: str) -> bool:
     """Says whether a file in a class folder is one of its images (the rule at the top of this file)."""
-    if is_litter(path.name):
+    if is_litter(name):
         return False
-    if path.suffix:
-        return path.suffix.lower() in IMAGE_EXTENSIONS
+    # As Path.suffix has it, without a Path: "photo." and ".jpg" have none.
+    stem, dot, extension = name.rpartition(".")
+    if stem and extension:
+        return f"{dot}{extension}".lower() in IMAGE_EXTENSIONS
+    path = Path(folder, name)
     if not path.is_file():
         return False
     with path.open("rb") as file:
