@@ -17,7 +17,7 @@ from job.dataset import likeness
 from job.dataset.cores import num_cores
 from job.dataset.decode import decode
 from job.dataset.example import Row, Verdict
-from job.dataset.layouts.reading import Reader, UnreadableRecordError
+from job.dataset.reading import Reader, UnreadableRecordError
 
 _AT_ONCE: Final = 256
 """Proposed pairs whose pictures are in memory at a time: at most 2 * 256 * 128 * 128 * 3 bytes, 25 MB."""

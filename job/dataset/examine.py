@@ -12,9 +12,9 @@ from PIL import Image
 
 from job.dataset.decode import decode
 from job.dataset.example import Verdict
-from job.dataset.layouts.reading import OutsideError, Reader, UnreadableRecordError
 from job.dataset.likeness import miniature, perceptual_hashes
 from job.dataset.pack import PackWriter
+from job.dataset.reading import OutsideError, Reader, UnreadableRecordError
 
 
 class Finding(NamedTuple):

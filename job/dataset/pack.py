@@ -20,7 +20,7 @@ from PIL import Image
 from job.dataset.cores import num_cores
 from job.dataset.decode import decode
 from job.dataset.geometry import FitMode, fit, square
-from job.dataset.layouts.reading import Reader, UnreadableRecordError
+from job.dataset.reading import Reader, UnreadableRecordError
 from job.errors import DatasetError
 
 _HEADER_BYTES: Final = 128

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from job.dataset import duplicates
 from job.dataset.examine import Examiner, Finding
 from job.dataset.example import Example, Row, Verdict
-from job.dataset.layouts.reading import Reader
+from job.dataset.reading import Reader
 from job.dataset.workers import OnFound, examine
 from job.errors import DatasetError
 

@@ -6,12 +6,14 @@ import csv
 import os
 from collections.abc import Iterable
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
 from job.dataset.example import Row, Split, Verdict
 
 COLUMNS: Final = tuple(field.name for field in fields(Row))
+_VALUES: Final = attrgetter(*COLUMNS)
 
 # File names that are not UTF-8 keep their bytes on the way through the table.
 _ERRORS: Final = "surrogateescape"
@@ -38,9 +40,9 @@ def read(path: Path) -> list[Row]:
         return [row(*(line[column] for column in COLUMNS)) for line in csv.DictReader(file)]
 
 
-def values(row: Row) -> list[Any]:
+def values(row: Row) -> tuple[Any, ...]:
     """Returns a row's fields in the order of the columns."""
-    return [getattr(row, column) for column in COLUMNS]
+    return _VALUES(row)
 
 
 def row(

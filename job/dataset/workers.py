@@ -33,7 +33,8 @@ LIMIT_S: Final = 120.0
 """Longest time at one image; the largest that are allowed take some ten seconds, on slow storage more."""
 
 _CHUNK: Final = 16
-_DECODERS: Final = ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")
+_DECODERS: Final = ("Bmp", "Gif", "Jpeg", "Png", "Ppm")
+"""What Pillow loads with the first image."""
 _WORTH_A_PROCESS: Final = 16
 """Images that take about as long as the start of one more process."""
 _MAX_DEATHS: Final = 20
@@ -139,8 +140,6 @@ def _shut_down(pool: ProcessPoolExecutor, watch: Watch, limit_s: float) -> None:
 
 def _context() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    # Pillow loads the decoders with the first image, and all of its forty with the first that is no JPEG, PNG, GIF or
-    # BMP: 0.1 s and more in every process.
     context.set_forkserver_preload([__name__, *(f"PIL.{form}ImagePlugin" for form in _DECODERS)])
     return context
 

@@ -17,8 +17,8 @@ from typing import Final
 
 from job.dataset.example import Example
 from job.dataset.layouts import archive, csv_manifest, image_folder, jsonl_manifest, tfrecord
-from job.dataset.layouts.reading import FileReader, Reader, UnreadableRecordError, is_full_uri
 from job.dataset.layouts.vocabulary import check_labels
+from job.dataset.reading import FileReader, Reader, UnreadableRecordError, is_full_uri
 from job.errors import DatasetError, InputMissingError
 
 __all__ = [

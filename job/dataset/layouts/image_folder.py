@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 
 from job.dataset.example import Example, Split
-from job.dataset.layouts.reading import as_text
 from job.dataset.layouts.vocabulary import SPLIT_WORDS, is_image_file, is_litter, spelled, spelling, split_of
+from job.dataset.reading import as_text
 from job.errors import DatasetError
 
 

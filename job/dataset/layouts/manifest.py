@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from job.dataset.example import Example
-from job.dataset.layouts.reading import is_full_uri
 from job.dataset.layouts.vocabulary import declared_split, is_litter, spelled, spelling, split_of
+from job.dataset.reading import is_full_uri
 from job.errors import DatasetError
 
 

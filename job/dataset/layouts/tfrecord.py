@@ -23,8 +23,8 @@ import google_crc32c
 
 from job.dataset.example import Example, Split
 from job.dataset.layouts import wire
-from job.dataset.layouts.reading import UnreadableRecordError, as_text, named
 from job.dataset.layouts.vocabulary import is_litter, spelled, spelling, split_of
+from job.dataset.reading import UnreadableRecordError, as_text, named
 from job.errors import DatasetError
 
 _NAME: Final = re.compile(r"(\.tfrecords?|\.tfrec)($|[-.])|-\d{5}-of-\d{5}$")

@@ -13,8 +13,8 @@ from job.config import DataConfig
 from job.dataset import duplicates, likeness, survey
 from job.dataset.examine import Examiner
 from job.dataset.example import Example, Row, Split
-from job.dataset.layouts.reading import FileReader
 from job.dataset.prepare import Dataset, prepare
+from job.dataset.reading import FileReader
 from job.errors import DatasetError, StoppedError
 
 

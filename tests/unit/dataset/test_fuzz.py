@@ -14,8 +14,8 @@ from job.dataset.decode import decode
 from job.dataset.examine import Examiner
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.geometry import reduction
-from job.dataset.layouts.reading import FileReader
 from job.dataset.pack import PackWriter, allocate
+from job.dataset.reading import FileReader
 
 Encode = Callable[..., bytes]
 Mutation = Callable[[bytearray, np.random.Generator, list[bytes]], bytes]

@@ -23,9 +23,9 @@ from job.dataset import layouts, survey, table
 from job.dataset.examine import Examiner
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.layouts import archive, csv_manifest, image_folder, jsonl_manifest
-from job.dataset.layouts.reading import FileReader, as_file_name, as_text
 from job.dataset.layouts.vocabulary import alike_labels
 from job.dataset.prepare import Dataset, prepare
+from job.dataset.reading import FileReader, as_file_name, as_text
 from job.errors import DatasetError, InputMissingError
 
 Encode = Callable[..., bytes]

@@ -9,7 +9,7 @@ import pytest
 
 from job.dataset.example import Example, Split
 from job.dataset.layouts import csv_manifest, jsonl_manifest, remote_images
-from job.dataset.layouts.reading import FileReader
+from job.dataset.reading import FileReader
 from job.errors import DatasetError
 
 ROWS = [Example("a/1.jpg", "cat", Split.TRAIN), Example("gs://b/2.jpg", "dog", Split.TEST), Example("3.jpg", "cat")]

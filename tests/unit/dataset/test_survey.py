@@ -21,8 +21,8 @@ from job.dataset.decode import decode
 from job.dataset.examine import Examiner, Finding
 from job.dataset.example import Example, Row, Verdict
 from job.dataset.geometry import fit
-from job.dataset.layouts.reading import FileReader
 from job.dataset.overdue import Activity
+from job.dataset.reading import FileReader
 from job.errors import DatasetError, StoppedError
 
 Encode = Callable[..., bytes]
@@ -46,7 +46,7 @@ import os, signal, sys
 from pathlib import Path
 from job.dataset import workers
 from job.dataset.examine import Examiner, Finding
-from job.dataset.layouts.reading import FileReader
+from job.dataset.reading import FileReader
 def kill(found):
     os.write(1, b"at work\\n")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -60,7 +60,7 @@ from pathlib import Path
 from job.dataset import survey
 from job.dataset.examine import Examiner
 from job.dataset.example import Example
-from job.dataset.layouts.reading import FileReader
+from job.dataset.reading import FileReader
 print("started", flush=True)
 found = survey.look([Example("one.png", "cat")] * 210, Examiner(FileReader(Path(sys.argv[1])), 8, 1.0, 12))
 print(sum(finding.verdict == "ok" for finding in found.values()), "ok")
