@@ -43,12 +43,18 @@ class Detour:
             proxy_headers=urllib3.make_headers(proxy_basic_auth=userinfo) if userinfo else None,
         )
         self._timeout = urllib3.Timeout(connect=connect_timeout_s, read=progress_timeout_s)
+        self._asked: tuple[str, Mapping[str, str]] = ("", {})
 
     def close(self) -> None:
         self._http.clear()
 
-    def get(self, target: str, headers: Mapping[str, str]) -> Reply:
-        """As `Wire.get`."""
+    def ask(self, target: str, headers: Mapping[str, str]) -> None:
+        """As `Wire.ask`, but sends nothing before `reply`."""
+        self._asked = (target, headers)
+
+    def reply(self) -> Reply:
+        """As `Wire.reply`."""
+        target, headers = self._asked
         try:
             response = self._http.request(
                 "GET",
@@ -61,7 +67,7 @@ class Detour:
                 decode_content=False,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise PassingError(f"{type(error).__name__}: {error}") from error
+            raise PassingError(f"{type(error).__name__}: {error}", is_broken=True) from error
         head = "".join(f"\r\n{name}: {value}" for name, value in response.headers.items())
         return Reply(response.status, Headers(head.encode("latin-1")), _body(response))
 
@@ -72,5 +78,5 @@ def _body(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         while piece := response.read1(CHUNK_BYTES):
             yield piece
     except urllib3.exceptions.HTTPError as error:
-        raise PassingError(f"{type(error).__name__}: {error}") from error
+        raise PassingError(f"{type(error).__name__}: {error}", is_broken=True) from error
     response.release_conn()

@@ -11,7 +11,7 @@ import functools
 import io
 import mimetypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import google.auth
@@ -23,9 +23,9 @@ from job.errors import ConfigError, InputMissingError, TemporaryError
 from job.storage import checksum, disk
 from job.storage.absent import absent
 from job.storage.gcs_errors import translate
-from job.storage.gcs_media import POOL_SIZE, Media, Received
-from job.storage.retry import PassingError, Policy, Retrier
-from job.storage.store import ABSENT, ObjectInfo, conflict
+from job.storage.gcs_media import Media, Received
+from job.storage.retry import PassingError, Policy, Retrier, waited
+from job.storage.store import ABSENT, SMALL_BYTES, ObjectInfo, Steps, conflict
 
 with absent("grpc"):  # gcs_errors.py says why
     from google.api_core import exceptions as api
@@ -38,6 +38,7 @@ os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 _RESUMABLE_ABOVE_BYTES = 8 << 20
 _CHUNK_BYTES = 16 << 20
 _PAGE_SIZE = 1000
+_POOL_SIZE = 64
 _FIELDS = "items(name,size,generation,crc32c),nextPageToken"
 
 
@@ -118,23 +119,39 @@ class GcsStore:
         return self._retry.run("writing", self._full(name), work)
 
     def download(self, info: ObjectInfo, to: Path) -> None:
+        waited(self.downloading(info, to))
+
+    def downloading(self, info: ObjectInfo, to: Path) -> Steps[int]:
+        if info.size_bytes > SMALL_BYTES:
+            with disk.arriving(to, info.size_bytes) as file:
+                yield from self._received(info, file.write, file.empty)
+                return file.modified_ns()
+        pieces: list[bytes] = []
+        yield from self._received(info, pieces.append, pieces.clear)
         with disk.arriving(to, info.size_bytes) as file:
+            file.write(b"".join(pieces))
+            return file.modified_ns()
 
-            def work(attempt: int) -> None:
-                if attempt > 1:
-                    file.empty()
-                got = self._fetch(info.name, file.write, info)
-                _demand(got, info.size_bytes, info.checksum)
+    def _received(
+        self, info: ObjectInfo, write: Callable[[bytes], object], again: Callable[[], None]
+    ) -> Generator[float, None, None]:
+        """Hands an object's bytes to `write`, whole and right after the last `again`."""
 
-            try:
-                self._retry.run("downloading", self._full(info.name), work, size_bytes=info.size_bytes)
-            except InputMissingError as error:
-                if self.stat(info.name) is None:
-                    raise
-                raise TemporaryError(
-                    f"{self._full(info.name)} was overwritten after it was listed",
-                    next_step="Let whatever writes there finish, then start the job again.",
-                ) from error
+        def work(attempt: int) -> Generator[None, None, None]:
+            if attempt > 1:
+                again()
+            got = yield from self._fetching(info.name, write, info)
+            _demand(got, info.size_bytes, info.checksum)
+
+        try:
+            yield from self._retry.by_steps("downloading", self._full(info.name), work, size_bytes=info.size_bytes)
+        except InputMissingError as error:
+            if self.stat(info.name) is None:
+                raise
+            raise TemporaryError(
+                f"{self._full(info.name)} was overwritten after it was listed",
+                next_step="Let whatever writes there finish, then start the job again.",
+            ) from error
 
     def upload(self, source: Path, name: str) -> ObjectInfo:
         full = self._full(name)
@@ -214,8 +231,13 @@ class GcsStore:
         blob = self._bucket.get_blob(self._key(name), timeout=self._timeout, retry=None)
         return None if blob is None else self._info(blob)
 
-    def _fetch(self, name: str, write: Callable[[bytes], object], info: ObjectInfo | None = None) -> Received:
-        return _connect(self._retry.policy)[1].fetch(
+    def _fetch(self, name: str, write: Callable[[bytes], object]) -> Received:
+        return waited(self._fetching(name, write))
+
+    def _fetching(
+        self, name: str, write: Callable[[bytes], object], info: ObjectInfo | None = None
+    ) -> Generator[None, None, Received]:
+        return _connect(self._retry.policy)[1].fetching(
             self._bucket_name,
             self._key(name),
             write,
@@ -238,9 +260,9 @@ class GcsStore:
 def _demand(got: Received, size_bytes: int, crc32c: str) -> None:
     """Refuses a body that is not whole and right; the client's own check misses some of these."""
     if got.size_bytes != size_bytes:
-        raise PassingError(f"{got.size_bytes:,} of {size_bytes:,} bytes came")
+        raise PassingError(f"{got.size_bytes:,} of {size_bytes:,} bytes came", is_broken=True)
     if crc32c and got.crc32c != crc32c:
-        raise PassingError(f"the content came damaged: crc32c {got.crc32c}, expected {crc32c}")
+        raise PassingError(f"the content came damaged: crc32c {got.crc32c}, expected {crc32c}", is_broken=True)
 
 
 def _version(info: ObjectInfo | None) -> str:
@@ -260,8 +282,8 @@ def _connected(emulator: str, key_file: str, process: int, policy: Policy) -> tu
         )
     credentials = AnonymousCredentials() if emulator else google.auth.default(scopes=storage.Client.SCOPE)[0]
     session = google.auth.transport.requests.AuthorizedSession(credentials)
-    session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=POOL_SIZE))
-    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=POOL_SIZE))
+    session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=_POOL_SIZE))
+    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_POOL_SIZE))
     # project=None: object methods need none, and asking for one fails on machines that have only a key.
     client = storage.Client(project=None, credentials=credentials, _http=session)
     return client, Media(None if emulator else credentials, client.api_endpoint.rstrip("/"), policy)

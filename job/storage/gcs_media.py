@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -24,10 +24,10 @@ from job.errors import DatasetError
 from job.storage import checksum
 from job.storage.detour import Detour
 from job.storage.retry import PassingError, Policy
-from job.storage.wire import Reply, Wire
+from job.storage.wire import Wire
 
-POOL_SIZE: Final = 64
-"""Connections kept open: as many as a pull has threads, so that none waits for a handshake."""
+_POOL_SIZE: Final = 128
+"""Connections kept open: as many as a pull asks at once, so that none waits for a handshake."""
 _UNAUTHORIZED: Final = 401
 
 
@@ -89,10 +89,39 @@ class Media:
             PassingError: The connection failed, or was too slow.
             DatasetError: The object is stored compressed, so its bytes are not the file's.
         """
-        started_s = time.monotonic()
-        target = f"{self._path}/download/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}?alt=media"
-        wire, reply = self._ask(f"{target}&generation={generation}" if generation else target)
+        steps = self.fetching(bucket, name, write, generation=generation, limit_s=limit_s)
+        next(steps)
         try:
+            next(steps)
+        except StopIteration as end:
+            got: Received = end.value
+            return got
+        raise AssertionError("a fetch has one step")
+
+    def fetching(
+        self, bucket: str, name: str, write: Callable[[bytes], object], *, generation: str = "", limit_s: float
+    ) -> Generator[None, None, Received]:
+        """As `fetch`, and yields once: when the server has been asked, and has still to answer."""
+        target = f"{self._path}/download/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}?alt=media"
+        if generation:
+            target += f"&generation={generation}"
+        headers = self._headers(target)
+        wire = self._take()
+        try:
+            wire.ask(target, headers)
+            yield
+            started_s = time.monotonic()
+            reply = wire.reply()
+            if reply.status == _UNAUTHORIZED and self._credentials is not None:
+                # A token may end between its check here and the server's: one more try, with a new one.
+                wire.close()
+                self._renew(self._credentials, headers.get("authorization", ""))
+                wire = self._open()
+                wire.ask(target, self._headers(target))
+                reply = wire.reply()
+            if reply.status != 200:
+                reason = _beginning(reply.body).decode("utf-8", "replace")
+                raise StatusError(reply.status, reason, reply.headers.get("retry-after"))
             if reply.headers.get("content-encoding") == "gzip":
                 raise DatasetError(
                     f"gs://{bucket}/{name} is stored with Content-Encoding: gzip",
@@ -104,40 +133,23 @@ class Media:
                 write(piece)
                 size_bytes += len(piece)
                 if time.monotonic() - started_s > limit_s:
-                    raise PassingError(f"only {size_bytes:,} bytes came in {limit_s:.0f} s")
+                    raise PassingError(f"only {size_bytes:,} bytes came in {limit_s:.0f} s", is_broken=True)
         except BaseException:
             wire.close()
             raise
-        if wire.is_whole and len(self._idle) < POOL_SIZE:
+        if wire.is_whole and len(self._idle) < _POOL_SIZE:
             self._idle.append(wire)
         else:
             wire.close()
         return Received(size_bytes, digest.digest().hex(), reply.headers.get("x-goog-hash"))
 
-    def _ask(self, target: str) -> tuple[Wire | Detour, Reply]:
-        """Returns an answer of status 200, and the connection on which its body is still to come."""
+    def _headers(self, target: str) -> dict[str, str]:
         # "gzip" asks for the bytes as stored: their checksum is the listed one, an unpacked body's is not
         # (https://cloud.google.com/storage/docs/transcoding).
         headers = {"Accept-Encoding": "gzip"}
         if self._credentials is not None:
             self._sign(self._credentials, target, headers)
-        wire = self._take()
-        try:
-            reply = wire.get(target, headers)
-            if reply.status == _UNAUTHORIZED and self._credentials is not None:
-                # A token may end between its check here and the server's: one more try, with a new one.
-                wire.close()
-                self._renew(self._credentials, headers.pop("authorization", ""))
-                self._sign(self._credentials, target, headers)
-                wire = self._open()
-                reply = wire.get(target, headers)
-            if reply.status != 200:
-                reason = _beginning(reply.body).decode("utf-8", "replace")
-                raise StatusError(reply.status, reason, reply.headers.get("retry-after"))
-        except BaseException:
-            wire.close()
-            raise
-        return wire, reply
+        return headers
 
     def _take(self) -> Wire | Detour:
         while True:

@@ -16,11 +16,11 @@ _BUSY: Final = 0.7
 _TIMES: Final = 4
 """Times the threads at each step: 64 are there after two."""
 
-_WORTH: Final = 1.5
+_WORTH: Final = 1.3
 """Times the rate that they have to reach then. It is 4 where each waits for an answer of its own, and 1 where all wait
 for one thing: the server, the line, or this machine's processors."""
 
-_LEAST_S: Final = 0.09
+_LEAST_S: Final = 0.04
 _LONGEST_S: Final = 1.0
 """A judgement takes so long at least, and at most even where nothing was finished meanwhile: large objects."""
 
@@ -40,6 +40,8 @@ class Growth:
         self._before = 0.0
         """Rate with the fewer threads of the step before, objects a second; 0 once it was compared."""
         self._not_before_s = now_s
+        self._is_new = False
+        """The threads of the last step have still to connect: a rate that says nothing of them."""
         self._begin(now_s, 0, 0.0)
 
     def look(self, now_s: float, num_done: int, cpu_s: float) -> int:
@@ -53,10 +55,12 @@ class Growth:
         if passed_s < _LEAST_S or (num < 2 * self.num and passed_s < _LONGEST_S):
             return self.num
         rate, share = num / passed_s, (cpu_s - self._since_cpu_s) / passed_s
-        if rate < _WORTH * self._before:
+        if self._is_new:
+            self._is_new = False
+        elif rate < _WORTH * self._before:
             self.num, self._before, self._not_before_s = self.num // _TIMES, 0.0, now_s + _AGAIN_S
         elif share < _BUSY and self.num < MOST and now_s >= self._not_before_s:
-            self.num, self._before = _TIMES * self.num, rate
+            self.num, self._before, self._is_new = _TIMES * self.num, rate, True
         else:
             self._before = 0.0
         self._begin(now_s, num_done, cpu_s)

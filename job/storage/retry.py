@@ -12,17 +12,19 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from job.errors import AccessError, ConfigError, InputMissingError, JobError, StoreAwayError
-from job.storage.store import VersionConflictError
+from job.storage.store import Steps, VersionConflictError
 
 T = TypeVar("T")
 
 _LONGEST_RETRY_AFTER_S = 60.0
 _SLOWEST_BYTES_PER_S = 256 * 1024
+_AT_ONCE = 0.1
+"""Share of the first wait after a broken connection: nobody asked for patience, as 429 and 503 do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,29 @@ class Policy:
         """
         return max(self.deadline_s(size_bytes) / 2, size_bytes / _SLOWEST_BYTES_PER_S)
 
-    def wait_s(self, attempt: int, retry_after_s: float) -> float:
-        """Returns the pause after the failed try number `attempt` (from 1); the server's wish is a floor."""
+    def wait_s(self, attempt: int, retry_after_s: float, *, is_broken: bool = False) -> float:
+        """Returns the pause after the failed try number `attempt` (from 1); the server's wish is a floor.
+
+        Args:
+            is_broken: The answer was lost or damaged on its way; then the second try comes nearly at once.
+        """
         wait_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        if is_broken and attempt == 1:
+            wait_s *= _AT_ONCE
         return max(wait_s, min(retry_after_s, _LONGEST_RETRY_AFTER_S))
 
 
 class PassingError(Exception):
-    """A failure worth another try; stays inside this package."""
+    """A failure worth another try; stays inside this package.
 
-    def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
+    Attributes:
+        retry_after_s: What the server asked for, 0 where it asked for nothing.
+        is_broken: The answer was lost or damaged on its way, rather than the server busy.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0, is_broken: bool = False) -> None:
         super().__init__(reason)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.is_broken = retry_after_s, is_broken
 
 
 class Retrier:
@@ -98,20 +111,44 @@ class Retrier:
             StoreAwayError: After the last try, with their number, the time and the last reason.
             JobError: Whatever `translate` makes of a failure that does not pass.
         """
-        started_s = time.monotonic()
-        attempt = 0
+
+        def steps(attempt: int) -> Generator[None, None, T]:
+            yield from ()
+            return work(attempt)
+
+        return waited(self.by_steps(doing, uri, steps, size_bytes=size_bytes))
+
+    def by_steps(
+        self, doing: str, uri: str, work: Callable[[int], Generator[None, None, T]], *, size_bytes: int = 0
+    ) -> Steps[T]:
+        """As `run`, for work that yields where it may be left. That time does not count against the deadline.
+
+        Yields:
+            0 where `work` yields, else the pause before the next try, seconds.
+        """
+        attempt, elapsed_s = 0, 0.0
         while True:
             attempt += 1
+            since_s = time.monotonic()
             try:
-                return work(attempt)
+                steps = work(attempt)
+                while True:
+                    try:
+                        next(steps)
+                    except StopIteration as end:
+                        made: T = end.value
+                        return made
+                    elapsed_s += time.monotonic() - since_s
+                    yield 0.0
+                    since_s = time.monotonic()
             except JobError:
                 raise
             except Exception as error:
                 failure = error if isinstance(error, PassingError) else self._translate(error, uri)
                 if not isinstance(failure, PassingError):
                     raise failure from error
-                elapsed_s = time.monotonic() - started_s
-                wait_s = self.policy.wait_s(attempt, failure.retry_after_s)
+                elapsed_s += time.monotonic() - since_s
+                wait_s = self.policy.wait_s(attempt, failure.retry_after_s, is_broken=failure.is_broken)
                 if attempt >= self.policy.tries or elapsed_s + wait_s > self.policy.deadline_s(size_bytes):
                     raise StoreAwayError(
                         f"{doing} {uri} failed in {attempt} tries over {elapsed_s:.1f} s; the last one: {failure}",
@@ -120,6 +157,19 @@ class Retrier:
                     ) from error
             with self._lock:
                 self._num_retries += 1
+            elapsed_s += wait_s
+            yield wait_s
+
+
+def waited(steps: Generator[float | None, None, T]) -> T:
+    """Returns what `steps` make, in this thread, which sleeps where they ask for it."""
+    while True:
+        try:
+            wait_s = next(steps)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+        if wait_s:
             time.sleep(wait_s)
 
 

@@ -6,15 +6,23 @@ prefix and use `/`. A remote thing exists when its marker exists, and the marker
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar, runtime_checkable
 
 from job.errors import TemporaryError
 
 ABSENT: Final = "absent"
 """As `if_version`: write only where nothing is."""
+
+SMALL_BYTES: Final = 1 << 20
+"""Objects up to this size are asked for several at once, and are in memory before they are on the disk."""
+
+T = TypeVar("T")
+Steps = Generator[float, None, T]
+"""Work that may be left for other work: where it yields 0 an answer is on its way, where it yields more it is to be
+taken up again no sooner than in so many seconds. Returns what it made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +119,16 @@ class Store(Protocol):
 
     def delete(self, name: str) -> None:
         """Removes an object; one that is already gone is fine."""
+        ...
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A store that can be asked for an object before there is time for the answer."""
+
+    def downloading(self, info: ObjectInfo, to: Path) -> Steps[int]:
+        """As `download`, by steps; returns the file's modification time in ns.
+
+        An object above SMALL_BYTES is to be taken up without delay: its server would wait in the middle of it.
+        """
         ...

@@ -12,8 +12,8 @@ from job.errors import DatasetError, InputMissingError, JobError
 from job.storage import checksum, disk, names
 from job.storage.ledger import Ledger, is_ours, listing_digest
 from job.storage.local import LocalStore
-from job.storage.parallel import for_each
-from job.storage.store import ObjectInfo, Store
+from job.storage.parallel import for_each, in_turns
+from job.storage.store import SMALL_BYTES, ObjectInfo, Steps, Stepwise, Store
 
 Progress = Callable[[int, int], None]
 """Called with (objects done, objects in all), in the caller's thread, some ten times a second and at the end."""
@@ -102,15 +102,22 @@ def _pull(
     disk.demand(f"{store.uri} needs {needed_bytes / 1e6:,.1f} MB more on the disk of {to_dir}", to_dir, needed_bytes)
     ledger.plan(to_dir, (info.name for info in infos))
 
-    def work(info: ObjectInfo) -> bool:
+    def work(info: ObjectInfo) -> Steps[bool]:
         path = to_dir / info.name
-        is_right = here.get(info.name) == info.size_bytes and (ledger.knows(info, path) or is_equal(info, path))
-        if not is_right:
-            _download(store, info, path)
-        ledger.entries[info.name] = (info.version, path.stat().st_mtime_ns)
-        return not is_right
+        if here.get(info.name) == info.size_bytes and (ledger.knows(info, path) or is_equal(info, path)):
+            ledger.entries[info.name] = (info.version, path.stat().st_mtime_ns)
+            return False
+        ledger.entries[info.name] = (info.version, (yield from _downloading(store, info, path)))
+        return True
 
-    fetched = for_each(infos, work, doing=f"pulling from {store.uri}", name=lambda info: info.name, progress=progress)
+    fetched = in_turns(
+        infos,
+        work,
+        is_short=lambda info: info.size_bytes <= SMALL_BYTES,
+        doing=f"pulling from {store.uri}",
+        name=lambda info: info.name,
+        progress=progress,
+    )
     digest, num_bytes = listing_digest(infos), sum(info.size_bytes for info in infos)
     ledger.commit(to_dir, uri=store.uri, digest=digest, num_bytes=num_bytes)
     num_retries = store.num_retries - retries_before
@@ -212,9 +219,13 @@ def described(store: Store, only: Sequence[str], *, progress: Progress | None = 
     return sorted((info for _, info in found if info is not None), key=lambda info: info.name)
 
 
-def _download(store: Store, info: ObjectInfo, path: Path) -> None:
+def _downloading(store: Store, info: ObjectInfo, path: Path) -> Steps[int]:
+    """Downloads, by steps where the store can; returns the file's modification time in ns."""
     try:
+        if isinstance(store, Stepwise):
+            return (yield from store.downloading(info, path))
         store.download(info, path)
+        return path.stat().st_mtime_ns
     except JobError as error:
         if not path.is_dir():
             raise

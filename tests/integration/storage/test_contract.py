@@ -156,7 +156,7 @@ def test_download_of_a_deleted_object_is_a_missing_input(place, tmp_path: Path):
     place.store.delete("a")
     with pytest.raises(InputMissingError, match=re.escape(f"{place.store.uri}/a")):
         place.store.download(listed, tmp_path / "out" / "a")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(tmp_path.glob("out/*")) == []
 
 
 def test_delete_twice_is_fine(place):

@@ -56,3 +56,10 @@ def test_a_server_that_becomes_faster_gets_more_threads():
         num_done += int(100 if tenth < 100 else growth.num / 0.03 / 10)
         growth.look(tenth / 10, num_done, 0.0)
     assert growth.num == MOST
+
+
+def test_a_step_is_not_judged_by_the_time_in_which_its_threads_connect():
+    growth = Growth(0.0)
+    assert growth.look(0.1, 100, 0.0) == 4 * FEWEST
+    assert growth.look(0.4, 150, 0.0) == 4 * FEWEST, "half of the rate before"
+    assert growth.look(0.5, 350, 0.0) == MOST, "twice that rate"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+from collections.abc import Generator
 
 import pytest
 
@@ -23,6 +24,12 @@ def test_waits_double_up_to_the_longest_and_are_jittered():
     for attempt, longest_s in [(1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (9, 5.0)]:
         waits = [policy.wait_s(attempt, 0.0) for _ in range(50)]
         assert longest_s / 2 <= min(waits) < max(waits) <= longest_s
+
+
+def test_after_a_broken_connection_the_second_try_comes_nearly_at_once_and_the_third_does_not():
+    policy = Policy(first_wait_s=1.0)
+    assert max(policy.wait_s(1, 0.0, is_broken=True) for _ in range(50)) <= 0.1
+    assert min(policy.wait_s(2, 0.0, is_broken=True) for _ in range(50)) >= 1.0
 
 
 def test_retry_after_is_a_floor_and_has_a_ceiling():
@@ -62,6 +69,37 @@ def test_no_try_starts_that_would_end_after_the_deadline():
     with pytest.raises(TemporaryError, match="1 tries"):
         Retrier(as_missing, Policy(overall_s=5.0)).run("reading", "gs://b/a", work)
     assert seen == [1]
+
+
+def test_work_by_steps_says_how_long_to_leave_it_and_returns_what_it_made():
+    def work(attempt: int) -> Generator[None, None, int]:
+        yield
+        if attempt == 1:
+            raise PassingError("busy", retry_after_s=7.0)
+        return attempt
+
+    retrier = Retrier(as_missing, NO_WAIT)
+    steps = retrier.by_steps("reading", "gs://b/a", work)
+    assert [next(steps) for _ in range(3)] == [0.0, 7.0, 0.0]
+    assert retrier.num_retries == 1
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == 2
+
+
+def test_time_in_which_work_was_left_does_not_count_against_its_deadline(monkeypatch: pytest.MonkeyPatch):
+    now_s = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+
+    def work(attempt: int) -> Generator[None, None, None]:
+        yield
+        now_s[0] += 4.0
+        raise PassingError("busy")
+
+    steps = Retrier(as_missing, Policy(first_wait_s=0.0, overall_s=10.0)).by_steps("reading", "gs://b/a", work)
+    with pytest.raises(TemporaryError, match=r"failed in 3 tries over 12\.0 s"):
+        for _ in steps:
+            now_s[0] += 60.0
 
 
 def test_a_large_object_gets_more_time():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from job.errors import AccessError, DatasetError, InputMissingError, StoppedError, TemporaryError
-from job.storage import ObjectInfo, growth
+from job.errors import DatasetError, InputMissingError, StoppedError, TemporaryError
+from job.storage import ObjectInfo
 from job.storage.local import LocalStore
-from job.storage.parallel import for_each
 from job.storage.transfer import described, pull, push
 
 
@@ -209,75 +207,3 @@ def test_push_leaves_out_the_bookkeeping_of_a_pull(store: LocalStore, source: Pa
     pull(store, tmp_path / "pulled")
     push(tmp_path / "pulled", LocalStore(str(tmp_path / "to"), tmp_path / "to"))
     assert [info.name for info in LocalStore("to", tmp_path / "to").list()] == sorted(files(source))
-
-
-def _fail(number: int) -> int:
-    if number % 10 == 3:
-        raise TemporaryError(f"number {number} is busy", next_step="Wait.")
-    return number
-
-
-def test_threads_that_all_wait_get_more_beside_them():
-    together = threading.Barrier(16, timeout=120)
-    for_each(range(16), lambda _: together.wait(), doing="waiting", name=str)
-    assert not together.broken
-
-
-def test_the_caller_is_told_the_last_count_and_may_stop_while_nothing_is_finished():
-    seen, begun, go_on = [], [], threading.Event()
-
-    def work(number: int) -> None:
-        begun.append(number)
-        go_on.wait(120)
-
-    def stop(done: int, total: int) -> None:
-        seen.append((done, total))
-        go_on.set()
-        raise StoppedError("stopped")
-
-    # So many that some are left, however long this thread waits for the processor between its word and the stop.
-    num = 1_000_000
-    with pytest.raises(StoppedError):
-        for_each(range(num), work, doing="waiting", name=str, progress=stop)
-    assert seen == [(0, num)]
-    assert len(begun) < num, "what was begun is finished, and nothing else is begun"
-
-
-def test_all_failures_are_counted_and_the_first_named():
-    with pytest.raises(TemporaryError, match=r"counting: 10 of 100 failed \(90 are done\): .*; and 5 more") as caught:
-        for_each(range(100), _fail, doing="counting", name=str)
-    assert caught.value.message.count("is busy") == 5
-    assert caught.value.next_step == "Wait."
-
-
-def test_failures_of_two_kinds_are_temporary():
-    def work(number: int) -> None:
-        raise InputMissingError("gone") if number else TemporaryError("busy")
-
-    with pytest.raises(TemporaryError, match="2 of 2"):
-        for_each([0, 1], work, doing="counting", name=str)
-
-
-def test_after_many_failures_the_rest_is_not_tried():
-    tried = []
-
-    def work(number: int) -> None:
-        tried.append(number)
-        raise TemporaryError("down")
-
-    with pytest.raises(TemporaryError, match=r"\d+ of 10000 failed .* were not tried"):
-        for_each(range(10_000), work, doing="counting", name=str)
-    # What the other threads had in hand at the fiftieth fails as well.
-    assert 50 <= len(tried) < 50 + growth.MOST
-
-
-def test_without_permission_the_rest_is_not_tried():
-    tried = []
-
-    def work(number: int) -> None:
-        tried.append(number)
-        raise AccessError("no permission")
-
-    with pytest.raises(AccessError):
-        for_each(range(10_000), work, doing="counting", name=str)
-    assert len(tried) < 1000
