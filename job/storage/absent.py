@@ -8,17 +8,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def absent(package: str) -> Iterator[None]:
+def absent(*packages: str) -> Iterator[None]:
     """Makes `import package` fail inside the block, as if it were not installed, and work again afterwards.
 
-    For optional parts of what is imported there. Where the package is loaded already, nothing changes.
+    For optional parts of what is imported there. Where a package is loaded already, nothing changes for it.
     Source: https://docs.python.org/3/reference/import.html#the-module-cache (None as a module).
     """
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
+    hidden = [package for package in packages if package not in sys.modules]
+    for package in hidden:
+        sys.modules[package] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        del sys.modules[package]
+        for package in hidden:
+            del sys.modules[package]

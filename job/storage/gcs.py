@@ -15,8 +15,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import google.auth
-import google.auth.transport.requests
-import requests
 from google.auth.credentials import AnonymousCredentials
 
 from job.errors import ConfigError, InputMissingError, TemporaryError
@@ -24,10 +22,11 @@ from job.storage import checksum, disk
 from job.storage.absent import absent
 from job.storage.gcs_errors import translate
 from job.storage.gcs_media import Media, Received
+from job.storage.requests_lean import requests, transport
 from job.storage.retry import PassingError, Policy, Retrier, waited
 from job.storage.store import ABSENT, SMALL_BYTES, ObjectInfo, Steps, conflict
 
-with absent("grpc"):  # gcs_errors.py says why
+with absent("grpc", "opentelemetry"):  # gcs_errors.py says why; tracing costs 1 MB
     from google.api_core import exceptions as api
     from google.cloud import storage
     from google.cloud.storage.retry import DEFAULT_RETRY
@@ -281,7 +280,7 @@ def _connected(emulator: str, key_file: str, process: int, policy: Policy) -> tu
             f"STORAGE_EMULATOR_HOST is {emulator!r}, without a scheme", next_step=f"Set it to http://{emulator}."
         )
     credentials = AnonymousCredentials() if emulator else google.auth.default(scopes=storage.Client.SCOPE)[0]
-    session = google.auth.transport.requests.AuthorizedSession(credentials)
+    session = transport.AuthorizedSession(credentials)
     session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=_POOL_SIZE))
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_POOL_SIZE))
     # project=None: object methods need none, and asking for one fails on machines that have only a key.

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import google.auth.exceptions
-import requests
 import urllib3
 
 from job.errors import AccessError, JobError
 from job.storage import disk
 from job.storage.absent import absent
 from job.storage.gcs_media import StatusError
+from job.storage.requests_lean import requests
 from job.storage.retry import PassingError, from_status
 
 # google.api_core takes gRPC where it finds it, and TensorFlow installs it: 11 MB of memory and 0.3 s of processor

@@ -17,16 +17,16 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 import certifi
-import google.auth.transport.requests
 from google.auth.credentials import Credentials
 
 from job.errors import DatasetError
 from job.storage import checksum
 from job.storage.detour import Detour
-from job.storage.retry import PassingError, Policy
-from job.storage.wire import Wire
+from job.storage.requests_lean import transport
+from job.storage.retry import PassingError, Policy, waited
+from job.storage.wire import Wire, opening
 
-_POOL_SIZE: Final = 128
+_POOL_SIZE: Final = 256
 """Connections kept open: as many as a pull asks at once, so that none waits for a handshake."""
 _UNAUTHORIZED: Final = 401
 
@@ -70,7 +70,7 @@ class Media:
         parts = urlsplit(endpoint)
         self._server, self._path = f"{parts.scheme}://{parts.netloc}", parts.path
         self._credentials = credentials
-        self._token_request = google.auth.transport.requests.Request()
+        self._token_request = transport.Request()
         self._token_lock = threading.Lock()
         self._open = _opener(self._server, policy)
         self._idle: list[Wire | Detour] = []
@@ -89,24 +89,17 @@ class Media:
             PassingError: The connection failed, or was too slow.
             DatasetError: The object is stored compressed, so its bytes are not the file's.
         """
-        steps = self.fetching(bucket, name, write, generation=generation, limit_s=limit_s)
-        next(steps)
-        try:
-            next(steps)
-        except StopIteration as end:
-            got: Received = end.value
-            return got
-        raise AssertionError("a fetch has one step")
+        return waited(self.fetching(bucket, name, write, generation=generation, limit_s=limit_s))
 
     def fetching(
         self, bucket: str, name: str, write: Callable[[bytes], object], *, generation: str = "", limit_s: float
     ) -> Generator[None, None, Received]:
-        """As `fetch`, and yields once: when the server has been asked, and has still to answer."""
+        """As `fetch`, and yields whenever the server has to answer."""
         target = f"{self._path}/download/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}?alt=media"
         if generation:
             target += f"&generation={generation}"
         headers = self._headers(target)
-        wire = self._take()
+        wire = yield from self._take()
         try:
             wire.ask(target, headers)
             yield
@@ -116,7 +109,7 @@ class Media:
                 # A token may end between its check here and the server's: one more try, with a new one.
                 wire.close()
                 self._renew(self._credentials, headers.get("authorization", ""))
-                wire = self._open()
+                wire = yield from self._open()
                 wire.ask(target, self._headers(target))
                 reply = wire.reply()
             if reply.status != 200:
@@ -151,12 +144,12 @@ class Media:
             self._sign(self._credentials, target, headers)
         return headers
 
-    def _take(self) -> Wire | Detour:
+    def _take(self) -> Generator[None, None, Wire | Detour]:
         while True:
             try:
                 wire = self._idle.pop()
             except IndexError:
-                return self._open()
+                return (yield from self._open())
             if wire.is_open:
                 return wire
             wire.close()
@@ -188,16 +181,22 @@ def _beginning(body: Iterator[bytes]) -> bytes:
     return read[:2048]
 
 
-def _opener(server: str, policy: Policy) -> Callable[[], Wire | Detour]:
+def _opener(server: str, policy: Policy) -> Callable[[], Generator[None, None, Wire | Detour]]:
     """Returns what opens a connection that trusts and goes through what `requests` would, which does the listing."""
     parts = urlsplit(server)
     tls = _tls() if parts.scheme == "https" else None
     time_outs = {"connect_timeout_s": policy.connect_timeout_s, "progress_timeout_s": policy.progress_timeout_s}
     proxy = urllib.request.getproxies().get(parts.scheme)
     if proxy and not urllib.request.proxy_bypass(parts.netloc):
-        return functools.partial(Detour, proxy, server, tls or _tls(), **time_outs)
+        trusted = tls or _tls()
+
+        def going_round() -> Generator[None, None, Detour]:
+            yield from ()  # it connects with its first request
+            return Detour(proxy, server, trusted, **time_outs)
+
+        return going_round
     assert parts.hostname, server
-    return functools.partial(Wire, parts.hostname, parts.port or (443 if tls else 80), tls, **time_outs)
+    return functools.partial(opening, parts.hostname, parts.port or (443 if tls else 80), tls, **time_outs)
 
 
 def _tls() -> ssl.SSLContext:

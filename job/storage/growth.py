@@ -10,7 +10,7 @@ FEWEST: Final = 4
 MOST: Final = 64
 """With 30 ms to the first byte 2,000 objects a second; one interpreter fetches some 4,000 small ones."""
 
-_BUSY: Final = 0.7
+_BUSY: Final = 0.5
 """Processor seconds a second from which more threads in one interpreter do not help."""
 
 _TIMES: Final = 4
@@ -20,7 +20,7 @@ _WORTH: Final = 1.3
 """Times the rate that they have to reach then. It is 4 where each waits for an answer of its own, and 1 where all wait
 for one thing: the server, the line, or this machine's processors."""
 
-_LEAST_S: Final = 0.04
+_LEAST_S: Final = 0.025
 _LONGEST_S: Final = 1.0
 """A judgement takes so long at least, and at most even where nothing was finished meanwhile: large objects."""
 

@@ -22,8 +22,8 @@ from google.auth.credentials import Credentials
 from job.demo.object_store import ObjectStore
 from job.demo.object_store.faults import Fault, Status
 from job.storage.gcs_media import Media, StatusError
-from job.storage.retry import PassingError, Policy
-from job.storage.wire import Wire
+from job.storage.retry import PassingError, Policy, waited
+from job.storage.wire import Wire, opening
 
 POLICY = Policy(progress_timeout_s=30.0)
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -70,7 +70,7 @@ def serving(*connections: list[bytes], tls: ssl.SSLContext | None = None) -> Ite
 
 
 def wire_to(server: Scripted) -> Wire:
-    return Wire("127.0.0.1", server.port, None, connect_timeout_s=30.0, progress_timeout_s=30.0)
+    return waited(opening("127.0.0.1", server.port, None, connect_timeout_s=30.0, progress_timeout_s=30.0))
 
 
 BODIES = {

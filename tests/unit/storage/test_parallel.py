@@ -75,7 +75,7 @@ def test_only_short_work_is_begun_before_other_work_of_its_thread_is_done(is_sho
         begun[thread] -= 1
 
     in_turns(range(200), work, is_short=lambda _: is_short, doing="waiting", name=str)
-    assert max(seen) == (8 if is_short else 1)
+    assert max(seen) == (16 if is_short else 1)
 
 
 def test_work_that_is_put_off_is_finished_by_whoever_is_there():
