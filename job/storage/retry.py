@@ -24,7 +24,8 @@ T = TypeVar("T")
 _LONGEST_RETRY_AFTER_S = 60.0
 _SLOWEST_BYTES_PER_S = 256 * 1024
 _AT_ONCE = 0.1
-"""Share of the first wait after a broken connection: nobody asked for patience, as 429 and 503 do."""
+_TIMES_AT_ONCE = 3
+"""Share of the first waits after a broken connection: nobody asked for patience, as 429 and 503 do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,10 @@ class Policy:
         """Returns the pause after the failed try number `attempt` (from 1); the server's wish is a floor.
 
         Args:
-            is_broken: The answer was lost or damaged on its way; then the second try comes nearly at once.
+            is_broken: The answer was lost or damaged on its way; the first three waits are short then.
         """
         wait_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-        if is_broken and attempt == 1:
+        if is_broken and attempt <= _TIMES_AT_ONCE:
             wait_s *= _AT_ONCE
         return max(wait_s, min(retry_after_s, _LONGEST_RETRY_AFTER_S))
 

@@ -26,10 +26,12 @@ def test_waits_double_up_to_the_longest_and_are_jittered():
         assert longest_s / 2 <= min(waits) < max(waits) <= longest_s
 
 
-def test_after_a_broken_connection_the_second_try_comes_nearly_at_once_and_the_third_does_not():
+def test_after_a_broken_connection_three_tries_come_nearly_at_once_and_the_others_do_not():
     policy = Policy(first_wait_s=1.0)
     assert max(policy.wait_s(1, 0.0, is_broken=True) for _ in range(50)) <= 0.1
-    assert min(policy.wait_s(2, 0.0, is_broken=True) for _ in range(50)) >= 1.0
+    assert max(policy.wait_s(2, 0.0, is_broken=True) for _ in range(50)) <= 0.2
+    assert max(policy.wait_s(3, 0.0, is_broken=True) for _ in range(50)) <= 0.4
+    assert min(policy.wait_s(4, 0.0, is_broken=True) for _ in range(50)) >= 4.0
 
 
 def test_retry_after_is_a_floor_and_has_a_ceiling():
