@@ -10,7 +10,7 @@ FEWEST: Final = 4
 MOST: Final = 64
 """With 30 ms to the first byte 2,000 objects a second; one interpreter fetches some 4,000 small ones."""
 
-_BUSY: Final = 0.5
+_BUSY: Final = 0.35
 """Processor seconds a second from which more threads in one interpreter do not help."""
 
 _TIMES: Final = 4
