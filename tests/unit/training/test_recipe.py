@@ -60,10 +60,10 @@ def test_a_phase_can_be_switched_off_or_added_to_any_preset() -> None:
     assert [phase.name for phase in resolve("train.preset=fast", "train.head.enabled=true").phases] == ["head"]
 
 
-def test_balanced_fine_tunes_for_ten_epochs_on_cached_views() -> None:
+def test_balanced_fine_tunes_for_eight_epochs_on_cached_views() -> None:
     head, finetune = resolve(num_train=640).phases
     assert (head.unfreeze, head.views) == (0.0, 1)
-    assert (finetune.num_steps, finetune.views) == (200, 4)
+    assert (finetune.num_steps, finetune.views) == (160, 2)
 
 
 def test_every_setting_of_a_phase_is_covered_here() -> None:
