@@ -28,6 +28,7 @@ from job.evaluation.calibration import calibrated_log_loss
 from job.model import cut as cuts
 from job.model import freezing
 from job.training import optimizer
+from job.training.recipe import PRESETS
 from job.training.study import Study
 
 UNFREEZE = 1 / 3
@@ -174,8 +175,15 @@ def plain(setup: Setup) -> list[Row]:
 
 def augmented(setup: Setup) -> list[Row]:
     found = []
+    preset = PRESETS["balanced"].finetune
+    assert preset is not None
     for views, epochs, name, limit in (
-        (4, setup.size(2, 10), "four cached views (`balanced`)", Limit("ratio", 1.3, at_least=True)),
+        (
+            preset.views,
+            setup.size(2, round(preset.epochs)),
+            "cached views of `balanced`",
+            Limit("ratio", 1.3, at_least=True),
+        ),
         (0, setup.size(2, 3), "augmented afresh", None),
     ):
         settings = [f"train.finetune.views={views}", f"train.finetune.epochs={epochs}"]
