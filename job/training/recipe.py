@@ -131,8 +131,9 @@ PRESETS = {
         Augmentation(flip=True, crop_scale=0.5, color=0.2),
         head=PhasePreset(epochs=10, patience_epochs=5, learning_rate=FROM_PROBE),
         # The first epochs cost accuracy, the falling learning rate of the last ones wins it back and more, hence the
-        # patience. Ten epochs are short for the backbones' rates: of the factors 1, 2, 4 and 8, four had the least
-        # log loss on validation over two backbones and three seeds (0.180, 0.149, 0.135, 0.143; docs/recipes.md).
+        # patience. Eight epochs are short for the backbones' rates: of the factors 1, 2, 4 and 8, four had the least
+        # log loss on validation over two backbones and three seeds, at ten epochs on four views; eight on two take a
+        # third less time and ended within noise of that (docs/recipes.md).
         finetune=PhasePreset(epochs=8, patience_epochs=8, views=2, unfreeze=1 / 3, learning_rate=4.0),
     ),
     # Images seen as in BiT's and Kornblith's budgets: 60 an image, within 128 thousand and 2.5 million.

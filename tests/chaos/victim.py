@@ -55,6 +55,7 @@ def watch(moments: Moments) -> None:
     from job import quiet
     from job.console import _JsonBar
     from job.storage import at
+    from job.storage.store import Stepwise
     from job.timings import Timings
 
     before(quiet, "import_tensorflow", lambda: moments("stage", "start"))
@@ -62,7 +63,9 @@ def watch(moments: Moments) -> None:
     before(_JsonBar, "update", lambda self, done, total, **_: moments("bar", self._stage, done=done, total=total))
     for scheme in ("gs://bucket", "/tmp"):
         store = type(at(scheme))
-        before(store, "download", lambda self, info, to: moments("download", info.name))
+        # Where it goes by steps, all of it does.
+        download = "downloading" if issubclass(store, Stepwise) else "download"
+        before(store, download, lambda self, info, to: moments("download", info.name))
         before(store, "upload", lambda self, source, name: moments("upload", name))
         before(store, "write", lambda self, name, data, **_: moments("write", name))
         before(store, "delete", lambda self, name: moments("delete", name))

@@ -70,8 +70,8 @@ def test_every_stage_is_measured_and_counts_what_the_run_will_do(found: dict[str
     assert 0 < num_train < 2 * NUM_EACH
     assert stages["head"]["num_steps"] == -(-2 * num_train // 8)
     assert stages["finetune"]["num_steps"] == -(-3 * num_train // 8)
-    # The plain view of training and validation images, and three more views of the training images.
-    assert stages["features"]["num_images"] == 2 * NUM_EACH - stages["evaluate"]["num_images"] + 3 * num_train
+    # The plain view of training and validation images, and one more view of the training images.
+    assert stages["features"]["num_images"] == 2 * NUM_EACH - stages["evaluate"]["num_images"] + num_train
     assert found["seconds"]["1"] == pytest.approx(sum(stage["seconds"]["1"] for stage in stages.values()))
     assert found["cost"]["1"] == pytest.approx(found["seconds"]["1"] / 1000)
     assert found["disk_bytes"]["export"] > 0

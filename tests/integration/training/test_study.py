@@ -136,7 +136,7 @@ def test_without_room_for_a_pack_or_features_the_same_is_trained(cached: Ran, ro
 @pytest.mark.parametrize(
     ("overrides", "of_head", "of_finetune"),
     [
-        ((), "on the cached plain view", "4 cached views"),
+        ((), "on the cached plain view", "2 cached views"),
         (("train.finetune.unfreeze=1",), "on the cached plain view", "augmented afresh (nothing is frozen)"),
         (("data.pack_gb=1e-9",), "would take more than data.pack_gb=1e-09", "would take more than data.pack_gb=1e-09"),
         (("augment.mixup=0.2",), "on the cached plain view", "augmented afresh, at most"),
@@ -174,7 +174,7 @@ def test_the_images_of_a_phase_are_those_it_saw(cached: Ran, images: Path, tmp_p
     # A rate this high ruins the start, and patience ends the phase.
     one = ran(images, tmp_path, *OFF, "train.finetune.epochs=9", "train.finetune.patience=1", f"{RATE}=1000")
     known, train = len(one.study._known), len(one.study._train)
-    assert one.study.workspace.timings.num_images["features"] == known + 3 * train
+    assert one.study.workspace.timings.num_images["features"] == known + train
     num_steps = one.progress.num_steps["finetune"]
     assert num_steps < one.study.recipe.phases[-1].num_steps
     assert one.study.workspace.timings.num_images["finetune"] == num_steps * 10
