@@ -43,6 +43,10 @@ SAME_STEPS = (
 )
 """What `fit` can do as well: no smoothing, nothing random in front of the head, no clipping, all epochs."""
 
+SMALL_RATE = "train.finetune.learning_rate=1e-5"
+"""Where losses are compared: at the preset's rate two `fit` whose first weights differ by 1e-7 end 8e-2 nats apart
+after six epochs, at this one 6e-5."""
+
 EQUAL_NATS = 2e-3
 """Rounding, grown over some 200 steps; the losses of two seeds differ by hundredths."""
 
@@ -141,7 +145,7 @@ def compared(setup: Setup, settings: list[str], make_row: Callable[[Study, Any, 
 
 def plain(setup: Setup) -> list[Row]:
     epochs = setup.size(2, 6)
-    settings = [*OFF, "train.finetune.views=1", f"train.finetune.epochs={epochs}"]
+    settings = [*OFF, SMALL_RATE, "train.finetune.views=1", f"train.finetune.epochs={epochs}"]
 
     def rows(study: Study, mine: tuple[Result, ...], theirs: tuple[Result, ...]) -> list[Row]:
         job_work, fit_work = work(study, 1)

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 
@@ -51,6 +51,19 @@ def before(owner: Any, method: str, tell: Callable[..., None]) -> None:
     setattr(owner, method, told)
 
 
+def behind(owner: Any, method: str, tell: Callable[..., None]) -> None:
+    """As `before`, for a method that makes steps, when these are at their end: a stop gives up what is only begun."""
+    original = getattr(owner, method)
+
+    @functools.wraps(original)
+    def told(*args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
+        made = yield from original(*args, **kwargs)
+        tell(*args, **kwargs)
+        return made
+
+    setattr(owner, method, told)
+
+
 def watch(moments: Moments) -> None:
     from job import quiet
     from job.console import _JsonBar
@@ -63,9 +76,10 @@ def watch(moments: Moments) -> None:
     before(_JsonBar, "update", lambda self, done, total, **_: moments("bar", self._stage, done=done, total=total))
     for scheme in ("gs://bucket", "/tmp"):
         store = type(at(scheme))
-        # Where it goes by steps, all of it does.
-        download = "downloading" if issubclass(store, Stepwise) else "download"
-        before(store, download, lambda self, info, to: moments("download", info.name))
+        if issubclass(store, Stepwise):  # then all of it goes by steps
+            behind(store, "downloading", lambda self, info, to: moments("download", info.name))
+        else:
+            before(store, "download", lambda self, info, to: moments("download", info.name))
         before(store, "upload", lambda self, source, name: moments("upload", name))
         before(store, "write", lambda self, name, data, **_: moments("write", name))
         before(store, "delete", lambda self, name: moments("delete", name))
