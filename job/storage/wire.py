@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import time
+import weakref
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -104,6 +105,8 @@ class Wire:
 
     def __init__(self, connection: Connected, host: str, *, progress_timeout_s: float) -> None:
         self._socket, self._host, self._patience_s = connection, host, progress_timeout_s
+        # Not in __del__: among garbage that refers to itself the socket may come first, and complains.
+        self._close = weakref.finalize(self, connection.close)
         # OpenSSL does not see a time-out of the kernel's; Python's costs a poll before every call.
         self._is_plain = not isinstance(connection, ssl.SSLSocket)
         if self._is_plain:
@@ -122,10 +125,7 @@ class Wire:
         return time.monotonic() - self._answered_s < _FRESH_S or not self._poll.poll(0)
 
     def close(self) -> None:
-        self._socket.close()
-
-    def __del__(self) -> None:
-        self.close()
+        self._close()
 
     def get(self, target: str, headers: Mapping[str, str]) -> Reply:
         """`ask` and `reply` in one."""

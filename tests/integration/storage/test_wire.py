@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import ipaddress
 import socket
 import ssl
@@ -151,6 +152,21 @@ def test_a_connection_serves_many_objects_and_another_follows_where_the_server_h
             except PassingError:
                 continue
     assert len(server.requests) == 4
+
+
+def test_connections_among_garbage_that_refers_to_itself_are_closed():
+    """Pytest makes an error of a socket's complaint that nobody closed it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        servers = []
+        for _ in range(20):
+            held: list[object] = [Wire(socket.create_connection(listener.getsockname()), "x", progress_timeout_s=1)]
+            held.append(held)
+            servers.append(listener.accept()[0])
+        del held
+        gc.collect()
+        for server in servers:
+            with server:
+                assert server.recv(1) == b""
 
 
 def test_an_endpoint_may_have_a_path():
