@@ -69,10 +69,10 @@ class Attendance:
     def _call(self, port: int) -> None:
         host, _ = rendezvous.endpoint(self._cluster.addresses[0])
         chief = socket.create_connection((host, port), timeout=rendezvous.CONNECT_S)
+        self._others[chief] = 0
         rendezvous.keep_alive(chief)
         chief.sendall(f"{self._token} {self._cluster.worker}".encode())
         chief.setblocking(False)
-        self._others[chief] = 0
 
     def _answer(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):

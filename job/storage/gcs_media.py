@@ -23,7 +23,7 @@ from job.errors import DatasetError
 from job.storage import checksum
 from job.storage.detour import Detour
 from job.storage.requests_lean import transport
-from job.storage.retry import PassingError, Policy, waited
+from job.storage.retry import PassingError, Policy
 from job.storage.wire import Wire, opening
 
 _POOL_SIZE: Final = 256
@@ -75,10 +75,12 @@ class Media:
         self._open = _opener(self._server, policy)
         self._idle: list[Wire | Detour] = []
 
-    def fetch(
+    def fetching(
         self, bucket: str, name: str, write: Callable[[bytes], object], *, generation: str = "", limit_s: float
-    ) -> Received:
+    ) -> Generator[None, None, Received]:
         """Hands an object's stored bytes to `write`; checks nothing but the status.
+
+        Yields whenever the server has to answer.
 
         Args:
             generation: Pins one version; "" reads the newest.
@@ -89,12 +91,6 @@ class Media:
             PassingError: The connection failed, or was too slow.
             DatasetError: The object is stored compressed, so its bytes are not the file's.
         """
-        return waited(self.fetching(bucket, name, write, generation=generation, limit_s=limit_s))
-
-    def fetching(
-        self, bucket: str, name: str, write: Callable[[bytes], object], *, generation: str = "", limit_s: float
-    ) -> Generator[None, None, Received]:
-        """As `fetch`, and yields whenever the server has to answer."""
         target = f"{self._path}/download/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}?alt=media"
         if generation:
             target += f"&generation={generation}"

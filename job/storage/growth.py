@@ -8,7 +8,8 @@ FEWEST: Final = 4
 """Where the other side answers at once, more of them only wait for the interpreter's lock."""
 
 MOST: Final = 64
-"""With 30 ms to the first byte 2,000 objects a second; one interpreter fetches some 4,000 small ones."""
+"""Where each has one object under way, 2,000 a second with 30 ms to the first byte; one interpreter fetches some 4,000
+small ones."""
 
 _BUSY: Final = 0.35
 """Processor seconds a second from which more threads in one interpreter do not help."""

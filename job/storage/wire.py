@@ -127,11 +127,6 @@ class Wire:
     def close(self) -> None:
         self._close()
 
-    def get(self, target: str, headers: Mapping[str, str]) -> Reply:
-        """`ask` and `reply` in one."""
-        self.ask(target, headers)
-        return self.reply()
-
     def ask(self, target: str, headers: Mapping[str, str]) -> None:
         """Sends one request.
 

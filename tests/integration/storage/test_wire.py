@@ -92,7 +92,8 @@ def test_a_body_ends_where_its_server_says(kind: str):
     answer, stays = BODIES[kind]
     with serving([answer]) as server:
         wire = wire_to(server)
-        reply = wire.get("/a", {"X-Test": "1"})
+        wire.ask("/a", {"X-Test": "1"})
+        reply = wire.reply()
         assert (reply.status, b"".join(reply.body)) == (200, b"content")
         assert wire.is_whole == stays
         wire.close()
@@ -118,7 +119,8 @@ def test_what_is_no_whole_answer_passes_and_the_connection_is_not_used_again(ans
     with serving([answer]) as server:
         wire = wire_to(server)
         with pytest.raises(PassingError):
-            b"".join(wire.get("/a", {}).body)
+            wire.ask("/a", {})
+            b"".join(wire.reply().body)
         assert not wire.is_whole
         wire.close()
 
@@ -127,7 +129,8 @@ def test_headers_are_found_in_any_case_and_joined():
     answer = OK + b"X-Goog-Hash: crc32c=AAAAAA==\r\nx-goog-hash: md5=1B2M\r\nContent-Length: 0\r\n\r\n"
     with serving([answer]) as server:
         wire = wire_to(server)
-        reply = wire.get("/a", {})
+        wire.ask("/a", {})
+        reply = wire.reply()
         assert reply.headers.get("x-goog-hash") == "crc32c=AAAAAA==, md5=1B2M"
         assert reply.headers.get("hash") == ""
         wire.close()
@@ -135,7 +138,7 @@ def test_headers_are_found_in_any_case_and_joined():
 
 def fetched(media: Media, name: str = "a") -> bytes:
     body = bytearray()
-    media.fetch("photos", name, body.extend, limit_s=30.0)
+    waited(media.fetching("photos", name, body.extend, limit_s=30.0))
     return bytes(body)
 
 

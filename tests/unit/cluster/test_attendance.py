@@ -143,7 +143,9 @@ def test_a_stranger_who_calls_and_leaves_is_not_missed(start: Start) -> None:
 def test_who_cannot_be_reached_is_not_missed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    Attendance(Cluster(2, 1, ADDRESSES[:2]), lambda mine: f"{port} token").demand()
+    attendance = Attendance(Cluster(2, 1, ADDRESSES[:2]), lambda mine: f"{port} token")
+    assert attendance._others == {}
+    attendance.demand()
 
 
 @pytest.mark.timeout(200)
