@@ -26,7 +26,7 @@ import tensorflow as tf
 from job import __version__
 from job.export import decoding
 from job.export.decoding import Geometry
-from job.model import folding
+from job.model import fusing
 from job.storage import disk
 
 __all__ = ["EXTRA", "Geometry", "write"]
@@ -91,7 +91,7 @@ def _signatures(
 ) -> dict[str, Callable[..., Any]]:
     names = tf.constant([name.encode() for name in classes])
     side = geometry.image_px
-    run = folding.inference(model)
+    run = fusing.inference(model)
 
     def classify(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = tf.cast(run(pixels), tf.float32)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from job.model import folding
+from job.model import fusing
 from job.training.distribution import Distribution, share_rows
 
 Progress = Callable[[int, int], None]
@@ -39,7 +39,7 @@ class Forward:
         Args:
             prepare: (inputs [b, ...], randoms [b, R]) → what the model takes; None: the inputs themselves.
         """
-        run = folding.inference(model)
+        run = fusing.inference(model)
         return cls(
             distribution,
             lambda inputs, randoms: (run(prepare(inputs, randoms) if prepare else inputs),),

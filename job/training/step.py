@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.dataset.feed import Batch
+from job.model import fusing
 from job.training.distribution import Distribution
 
 Prepare = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]]
@@ -56,7 +57,7 @@ class TrainStep:
     """Trains on one batch after the other.
 
     Args:
-        net: Keras model from prepared inputs to logits [b, K].
+        net: Functional Keras model from prepared inputs to logits [b, K], already frozen where it is to be.
         optimizer: Built over `variables`.
         class_weights: float32 [K], mean 1 over the training examples.
         clip_norm: Of the gradient of the mean loss, or None.
@@ -82,7 +83,7 @@ class TrainStep:
         at_once: int = 1,
     ) -> None:
         self._distribution = distribution
-        self._net = net
+        self._net = fusing.training(net, on_cpu=not distribution.has_gpu)
         self._optimizer = optimizer
         self._variables = variables
         self._prepare = prepare
@@ -199,7 +200,7 @@ class TrainStep:
 
     def _micro_batch(self, inputs: Any, targets: Any, labels: Any, weights: Any) -> tuple[list[Any], Any]:
         with tf.GradientTape() as tape:
-            logits = tf.cast(self._net(inputs, training=True), tf.float32)
+            logits = tf.cast(self._net(inputs), tf.float32)
             log_probabilities = tf.nn.log_softmax(logits)
             losses = -tf.reduce_sum(targets * self._class_weights * log_probabilities, axis=1) * weights
             loss = tf.reduce_sum(losses)

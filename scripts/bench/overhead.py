@@ -28,7 +28,7 @@ def measure(setup: Setup) -> list[Row]:
     settings = [*photographs.settings(setup, image_px=px, is_live=False), "data.near_duplicates=false"]
     study = jobs.trainer(setup.folder, images, settings)
     tuned = Steps(study)
-    num = setup.size(5, 25)
+    num = setup.size(5, 60)
     found = turns.interleaved(
         {"loop": lambda: tuned.looped(num), "bare": lambda: tuned.bare(num)}, repeats=setup.size(2, 7)
     )

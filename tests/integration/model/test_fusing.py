@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job.model import folding
+from job.model import fusing
 
 # BatchNorm after convolutions without and with a bias, depthwise, after separable ones (not folded), before
 # convolutions (not folded), and none at all.
@@ -24,7 +24,7 @@ def test_the_folded_pass_is_the_models_own(name: str, live: Callable[..., Any], 
     images = np.resize(pixels, (4, size, size, 3)).astype(np.float32)
     expected = model(images, training=False).numpy()
     assert np.ptp(expected, axis=0).max() > 0.1, "the network is dead: the comparison would prove nothing"
-    found = folding.inference(model)(tf.constant(images)).numpy()
+    found = fusing.inference(model)(tf.constant(images)).numpy()
     # Rounding: 1.04e-4 for 53 layers without training on one processor, less on others.
     np.testing.assert_allclose(found, expected, atol=3e-4 * np.abs(expected).max())
 
@@ -34,7 +34,7 @@ def test_no_batchnorm_of_a_mobilenet_is_left(live: Callable[..., Any]) -> None:
     side = model.inputs[0].shape[1]
     as_it_is, folded = (
         _products_of_maps(function, side)
-        for function in (lambda images: model(images, training=False), folding.inference(model))
+        for function in (lambda images: model(images, training=False), fusing.inference(model))
     )
     assert (as_it_is, folded) == (52, 0)
 
@@ -52,7 +52,7 @@ def test_folding_follows_the_variables(live: Callable[..., Any], pixels: np.ndar
     model = live("mobilenet_v2_035")
     size = model.inputs[0].shape[1]
     images = tf.constant(np.resize(pixels, (4, size, size, 3)), tf.float32)
-    run = tf.function(folding.inference(model), autograph=False)
+    run = tf.function(fusing.inference(model), autograph=False)
     before = run(images).numpy()
     norm = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
     kept = norm.get_weights()
@@ -84,7 +84,7 @@ def test_what_augments_and_drops_in_training_does_nothing(between: list[Any]) ->
     functional = keras.Model(model.inputs[0], model.outputs[0])
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(
-        folding.inference(functional)(tf.constant(images)), functional(images, training=False), atol=1e-6
+        fusing.inference(functional)(tf.constant(images)), functional(images, training=False), atol=1e-6
     )
 
 
@@ -95,4 +95,4 @@ def test_a_convolution_with_two_readers_keeps_its_own_numbers() -> None:
     normed = keras.layers.BatchNormalization(moving_mean_initializer="ones")(shared)
     model = keras.Model(inputs, keras.layers.Add()([shared, normed]))
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype(np.float32)
-    np.testing.assert_allclose(folding.inference(model)(tf.constant(images)), model(images, training=False), atol=1e-6)
+    np.testing.assert_allclose(fusing.inference(model)(tf.constant(images)), model(images, training=False), atol=1e-6)
