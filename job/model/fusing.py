@@ -27,7 +27,6 @@ from keras import ops
 from job.model import graph
 
 
-
 def inference(model: Any) -> Callable[[Any], Any]:
     """Returns what computes `model(x, training=False)`, to rounding, for a functional model with one input."""
     return _fused(model, training=False, has_products=False)

@@ -2,8 +2,8 @@
 
     puller.py SIDE FOLDER_OF_BUCKETS PREFIX TO [--workers N] [--processes]
 
-Sides: `job` (the job's pull), `transfer_manager`, `download_to_filename`, `sockets` (raw sockets in two processes, with
-crc32c and rename: what loopback and disk allow), `copytree`. The clock starts behind the imports; the sides list the
+Sides: `job` (the job's pull), `transfer_manager`, `download_to_filename`, `sockets` (a raw socket in each of N processes,
+with crc32c and rename; two take what loopback and disk allow here), `copytree`. The clock starts behind the imports; the sides list the
 bucket themselves but for `sockets`, which is told the names. Every side's files are compared with the originals
 afterwards, outside the clock.
 """
@@ -64,14 +64,15 @@ def download_to_filename(prefix: str, to: Path) -> None:
         blob.download_to_filename(to / blob.name.removeprefix(f"{prefix}/"))
 
 
-def sockets(prefix: str, to: Path, names: list[str]) -> None:
-    if len(names) == 1:
+def sockets(prefix: str, to: Path, names: list[str], workers: int) -> None:
+    if workers == 1:
         read_all(prefix, to, names)
         return
     from concurrent.futures import ProcessPoolExecutor  # memory that the other sides do without
 
-    with ProcessPoolExecutor(2) as pool:
-        list(pool.map(read_all, [prefix] * 2, [to] * 2, [names[::2], names[1::2]]))
+    parts = [names[number::workers] for number in range(workers)]
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(read_all, [prefix] * workers, [to] * workers, parts))
 
 
 def read_all(prefix: str, to: Path, names: list[str]) -> None:
@@ -127,7 +128,7 @@ def main() -> None:
         elif given.side == "download_to_filename":
             download_to_filename(given.prefix, given.to)
         elif given.side == "sockets":
-            sockets(given.prefix, given.to, names)
+            sockets(given.prefix, given.to, names, given.workers)
         else:
             shutil.copytree(source, given.to, dirs_exist_ok=True)
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

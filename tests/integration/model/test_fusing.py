@@ -1,4 +1,4 @@
-"""A forward pass with folded BatchNorms is the model's own, for graphs of all kinds, and does less."""
+"""Fused forward passes and training steps are the model's own, for graphs of all kinds, and do less."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job.model import fusing
+from job.model import backbones, cut, freezing, fusing
 
 # BatchNorm after convolutions without and with a bias, depthwise, after separable ones (not folded), before
 # convolutions (not folded), and none at all.
@@ -96,3 +96,79 @@ def test_a_convolution_with_two_readers_keeps_its_own_numbers() -> None:
     model = keras.Model(inputs, keras.layers.Add()([shared, normed]))
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(fusing.inference(model)(tf.constant(images)), model(images, training=False), atol=1e-6)
+
+
+@pytest.mark.parametrize("batchnorm", ["frozen", "trained"])
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("name", ["mobilenet_v2_035", "resnet50", "xception", "densenet121", "convnext_tiny"])
+def test_gradients_are_the_models_own(
+    name: str, on_cpu: bool, batchnorm: Any, live: Callable[..., Any], pixels: np.ndarray
+) -> None:
+    model = live(name, dropout=0.0)
+    size = model.inputs[0].shape[1]
+    images = tf.constant(np.resize(pixels, (4, size, size, 3)), tf.float32)
+    freezing.freeze(model, cut.cut_for_share(model, backbones.get(name), 0.5), batchnorm=batchnorm)
+    start = model.get_weights()
+    own, own_gradients = _gradients(lambda inputs: model(inputs, training=True), model, images)
+    own_after = model.get_weights()
+    model.set_weights(start)
+    found, gradients = _gradients(fusing.training(model, on_cpu=on_cpu), model, images)
+    np.testing.assert_allclose(found, own, atol=3e-4 * np.abs(own).max())
+    # An offset before another BatchNorm has no gradient but rounding.
+    rounding = 1e-5 * max(map(np.linalg.norm, own_gradients))
+    for one, other, variable in zip(gradients, own_gradients, model.trainable_variables, strict=True):
+        assert np.linalg.norm(one - other) <= 1e-2 * np.linalg.norm(other) + rounding, variable.path
+    is_changed = [not np.array_equal(a, b) for a, b in zip(start, own_after, strict=True)]
+    assert any(is_changed) == (batchnorm == "trained" and name != "convnext_tiny")
+    for one, other in zip(model.get_weights(), own_after, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def _gradients(function: Callable[[Any], Any], model: Any, images: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Returns (logits, the gradients of their weighted sum by the trainable variables)."""
+
+    @tf.function(autograph=False)
+    def computed(images: Any) -> tuple[Any, list[Any]]:
+        with tf.GradientTape() as tape:
+            logits = function(images)
+            total = tf.reduce_sum(tf.nn.log_softmax(logits)[:, 0])
+        return logits, tape.gradient(total, [variable.value for variable in model.trainable_variables])
+
+    logits, gradients = computed(images)
+    return logits.numpy(), [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
+
+
+@pytest.mark.parametrize(("on_cpu", "num_pointwise"), [(True, 0), (False, 34)])
+def test_of_a_mobilenet_no_padding_is_left_and_on_a_cpu_no_convolution_of_one_by_one(
+    on_cpu: bool, num_pointwise: int, live: Callable[..., Any]
+) -> None:
+    model = live("mobilenet_v2_035")
+    side = model.inputs[0].shape[1]
+    spec = tf.TensorSpec([4, side, side, 3], tf.float32)
+    run = tf.function(fusing.training(model, on_cpu=on_cpu), autograph=False)
+    operations = run.get_concrete_function(spec).graph.get_operations()
+    kernels = [op.inputs[1].shape[:2].as_list() for op in operations if op.type == "Conv2D"]
+    assert (kernels.count([1, 1]), kernels.count([3, 3])) == (num_pointwise, 1)
+    assert sum(op.type.startswith("Pad") for op in operations) == 0
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_strides_groups_biases_activations_and_shared_layers_keep_their_meaning(on_cpu: bool) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((9, 7, 4))
+    zeros = keras.layers.ZeroPadding2D(((1, 2), (0, 3)))(inputs)
+    first = keras.layers.Conv2D(6, 3, strides=2, activation="relu", bias_initializer="ones")(zeros)
+    # Of its two readers one would not see the zeros.
+    second = keras.layers.AveragePooling2D(3, 2)(zeros)
+    pointwise = keras.layers.Conv2D(6, 1, strides=2, padding="same", activation="tanh", bias_initializer="ones")
+    grouped = keras.layers.Conv2D(6, 1, groups=2, bias_initializer="ones")
+    third = keras.layers.DepthwiseConv2D(3, depth_multiplier=2)(keras.layers.ZeroPadding2D(1)(first))
+    normed = keras.layers.BatchNormalization(moving_mean_initializer="ones")(third)
+    outputs = [pointwise(first), pointwise(keras.layers.Conv2D(6, 1)(second)), grouped(pointwise(first))]
+    pooled = [keras.layers.GlobalMaxPooling2D()(each) for each in (*outputs, normed)]
+    model = keras.Model(inputs, keras.layers.Concatenate()(pooled))
+    next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)).trainable = False
+    images = np.random.default_rng(0).uniform(size=(4, 9, 7, 4)).astype(np.float32)
+    expected = model(images, training=True)
+    np.testing.assert_allclose(fusing.training(model, on_cpu=on_cpu)(tf.constant(images)), expected, atol=1e-6)
+    np.testing.assert_allclose(fusing.inference(model)(tf.constant(images)), expected, atol=1e-6)
