@@ -2,10 +2,10 @@
 
     puller.py SIDE FOLDER_OF_BUCKETS PREFIX TO [--workers N] [--processes]
 
-Sides: `job` (the job's pull), `transfer_manager`, `download_to_filename`, `sockets` (a raw socket in each of N processes,
-with crc32c and rename; two take what loopback and disk allow here), `copytree`. The clock starts behind the imports; the sides list the
-bucket themselves but for `sockets`, which is told the names. Every side's files are compared with the originals
-afterwards, outside the clock.
+Sides: `job` (the job's pull), `transfer_manager`, `download_to_filename`, `sockets` (a raw socket in each of N
+processes, with crc32c and rename), `copytree`. The clock starts behind the imports; the sides list the bucket
+themselves but for `sockets`, which is told the names. Every side's files are compared with the originals afterwards,
+outside the clock.
 """
 
 from __future__ import annotations
