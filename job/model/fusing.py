@@ -8,8 +8,9 @@
   * What trains on a processor computes a convolution of 1 x 1 as a product of matrices. TensorFlow's gradients of a
     convolution take three times a forward pass there, each; those of a product as long as the product.
 
-On two cores the lower half of a MobileNetV2 takes 0.6 of its time so, a training step of its upper third 0.63. Results
-differ by rounding: 4e-6 of the largest logit, 2e-6 of the largest entry of a gradient.
+On two cores a training step of a MobileNetV2's upper third takes 0.63 of its time so, and a frozen pass of the rest 0.7
+of what it takes with BatchNorm folded alone (docs/performance.md). Results differ by rounding: 4e-6 of the largest
+logit, 2e-6 of the largest entry of a gradient.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from job.model import graph
 
 def inference(model: Any) -> Callable[[Any], Any]:
     """Returns what computes `model(x, training=False)`, to rounding, for a functional model with one input."""
-    return _fused(model, training=False, has_products=False)
+    return _fused(model, is_training=False, has_products=False)
 
 
 def training(model: Any, *, on_cpu: bool) -> Callable[[Any], Any]:
@@ -39,7 +40,7 @@ def training(model: Any, *, on_cpu: bool) -> Callable[[Any], Any]:
         model: Functional, with one input. What is frozen must be so by now: a BatchNorm that is keeps its statistics.
         on_cpu: Whether processors compute it.
     """
-    return _fused(model, training=True, has_products=on_cpu)
+    return _fused(model, is_training=True, has_products=on_cpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class _Convolution:
     is_product: bool
 
 
-def _fused(model: Any, *, training: bool, has_products: bool) -> Callable[[Any], Any]:
-    found = {id(each.node): each for each in _convolutions(model, training, has_products)}
+def _fused(model: Any, *, is_training: bool, has_products: bool) -> Callable[[Any], Any]:
+    found = {id(each.node): each for each in _convolutions(model, is_training, has_products)}
     gone = {id(node) for each in found.values() for node in (each.norm, each.zeros) if node is not None}
 
     def call(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -66,18 +67,18 @@ def _fused(model: Any, *, training: bool, has_products: bool) -> Callable[[Any],
             return args[0]
         if id(node) in found:
             return _convolved(found[id(node)], args[0])
-        return node.operation(*args, **kwargs | _mode(node.operation, training))
+        return node.operation(*args, **kwargs | _mode(node.operation, is_training))
 
     return lambda inputs: graph.run(model, inputs, call)
 
 
-def _mode(operation: Any, training: bool) -> dict[str, bool]:
+def _mode(operation: Any, is_training: bool) -> dict[str, bool]:
     """Returns the argument that says whether an operation trains; layers of augmentation do where nothing is said."""
     is_asked = isinstance(operation, keras.Layer) and "training" in inspect.signature(operation.call).parameters
-    return {"training": training} if is_asked else {}
+    return {"training": is_training} if is_asked else {}
 
 
-def _convolutions(model: Any, training: bool, has_products: bool) -> list[_Convolution]:
+def _convolutions(model: Any, is_training: bool, has_products: bool) -> list[_Convolution]:
     """Returns the convolutions that something goes into, or that are products of matrices."""
     nodes = graph.nodes(model)
     makers = {id(tensor): node for node in nodes for tensor in node.outputs}
@@ -91,7 +92,7 @@ def _convolutions(model: Any, training: bool, has_products: bool) -> list[_Convo
         if not _fits(layer):
             continue
         norm = readers.get(id(node.outputs[0]))
-        if norm is not None and not _is_constant(layer, norm.operation, training):
+        if norm is not None and not _is_constant(layer, norm.operation, is_training):
             norm = None
         (inputs,) = node.input_tensors
         zeros: Any | None = makers[id(inputs)]
@@ -111,14 +112,14 @@ def _fits(layer: Any) -> bool:
     )
 
 
-def _is_constant(layer: Any, norm: Any, training: bool) -> bool:
+def _is_constant(layer: Any, norm: Any, is_training: bool) -> bool:
     """Whether `norm` is a BatchNorm that multiplies and adds constants to what the convolution gives."""
     return (
         type(norm) is keras.layers.BatchNormalization
         and layer.activation is keras.activations.linear
         and norm.compute_dtype == "float32"
         and not norm.renorm
-        and not (training and norm.trainable)
+        and not (is_training and norm.trainable)
     )
 
 
