@@ -90,8 +90,7 @@ def jitter(images: Any, randoms: Any, *, strength: float) -> Any:
     """Returns float32 [B, H, W, 3] with brightness, contrast and saturation scaled by 1 ± strength.
 
     Brightness scales; contrast moves away from the image's mean, saturation from a pixel's grey. Together they are one
-    linear map of a pixel, and one product takes a third of the time of the steps (4 and 12 ms for 32 images of 160 px
-    on two cores). Rounding: 1e-4 of a grey level, a few tenths of one on a GPU that multiplies in TF32.
+    linear map of a pixel. Rounding: 1e-4 of a grey level, a few tenths of one on a GPU that multiplies in TF32.
     """
 
     def factor(column: int) -> Any:
@@ -103,11 +102,22 @@ def jitter(images: Any, randoms: Any, *, strength: float) -> Any:
     kept, grey = tf.eye(3)[None], tf.constant(_GREY)[None, :, None]
     matrix = scale * (kept * saturation[:, None, None] + grey * (1.0 - saturation)[:, None, None])
     mean = tf.reduce_mean(images, axis=[1, 2, 3])
-    offset = (mean * brightness * (1.0 - contrast))[:, None, None]
+    offset = (mean * brightness * (1.0 - contrast))[:, None, None, None]
+    return tf.clip_by_value(_mapped(images, matrix) + offset, 0.0, 255.0)
+
+
+def _mapped(images: Any, matrices: Any) -> Any:
+    """Returns float32 [B, H, W, 3], each pixel times its image's matrix, of float32 [B, 3, 3].
+
+    Up to eight pixels make one row, and their matrices a block diagonal: a product of three columns leaves most of a
+    processor's registers empty and takes three times as long (11.3 and 3.4 ms for 32 images of 160 px on two cores).
+    """
     height, width = images.shape[1:3]
-    pixels = tf.reshape(images, [-1, height * width, 3])
-    mapped = tf.clip_by_value(tf.matmul(pixels, matrix) + offset, 0.0, 255.0)
-    return tf.reshape(mapped, [-1, height, width, 3])
+    pixels = math.gcd(height * width, 8)
+    diagonal = tf.eye(pixels)[None, :, None, :, None] * matrices[:, None, :, None, :]
+    blocks = tf.reshape(diagonal, [-1, 3 * pixels, 3 * pixels])
+    rows = tf.reshape(images, [-1, height * width // pixels, 3 * pixels])
+    return tf.reshape(tf.matmul(rows, blocks), [-1, height, width, 3])
 
 
 def mix(
