@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from job.malloc import keep_freed_memory
+
 
 def import_tensorflow() -> None:
     """Imports TensorFlow and looks for devices, quietly."""
@@ -25,6 +27,8 @@ def import_tensorflow() -> None:
     # Kernels are launched from threads of each GPU's own, which the feed's work cannot hold up. Source: TensorFlow's
     # guide "Optimize TensorFlow GPU performance with the TensorFlow Profiler".
     os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
+    # Before the first of TensorFlow's threads starts.
+    keep_freed_memory()
     with _stderr_held_back(), _no_garbage():
         import tensorflow as tf
 

@@ -23,6 +23,7 @@ from job.console import console
 from job.dataset.example import Split
 from job.dataset.feed import Batch, Feed
 from job.interruption import Stop
+from job.malloc import keep_freed_memory
 from job.platforms import Platform
 from job.stages import prepare, train
 from job.stages.together import Machines
@@ -31,6 +32,7 @@ from job.versions import versions
 from job.workspace import Workspace
 
 BATCH = 32
+keep_freed_memory()
 tf.get_logger().setLevel("ERROR")
 _numbers = itertools.count()
 

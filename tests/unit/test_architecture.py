@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fence", "lease", "status"),
     ("storage",),
     ("cluster", "config", "console", "interruption", "platforms", "quiet", "rundir", "timings", "versions"),
-    ("errors",),
+    ("errors", "malloc"),
     ("masking",),
 )
 """Rooms from top to bottom; a room may import those below its own layer."""
@@ -73,6 +73,7 @@ TF_FREE = (
     "fence.py",
     "interruption.py",
     "lease.py",
+    "malloc.py",
     "masking.py",
     "model/__init__.py",
     "model/backbones.py",
