@@ -91,7 +91,9 @@ class Media:
             PassingError: The connection failed, or was too slow.
             DatasetError: The object is stored compressed, so its bytes are not the file's.
         """
-        target = f"{self._path}/download/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}?alt=media"
+        # A slash by itself: with `safe=""` a name that has one is quoted letter by letter.
+        key = quote(name).replace("/", "%2F")
+        target = f"{self._path}/download/storage/v1/b/{quote(bucket)}/o/{key}?alt=media"
         if generation:
             target += f"&generation={generation}"
         headers = self._headers(target)

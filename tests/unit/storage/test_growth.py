@@ -23,7 +23,7 @@ def numbers(rate: Callable[[int], float], *, cpu_s: float = 1e-4, for_s: float) 
 
 def test_where_each_waits_for_its_own_answer_all_threads_are_there_at_once():
     found = numbers(lambda num: num / 0.03, for_s=0.5)
-    assert found[0] == 4 * FEWEST
+    assert found[0] == 8 * FEWEST
     assert found[-1] == MOST
 
 
@@ -33,15 +33,15 @@ def test_threads_that_keep_the_interpreter_busy_stay_few():
 
 def test_threads_that_do_not_help_are_given_up_and_tried_again_later():
     found = numbers(lambda num: 3000.0, for_s=12.0)
-    assert max(found) == 4 * FEWEST
+    assert max(found) == 8 * FEWEST
     rises = sum(after > before for before, after in zip([FEWEST, *found], found, strict=False))
     assert rises == 3, "every five seconds, because what held them up may be over"
     assert found[-1] == FEWEST
 
 
 def test_growth_ends_where_the_server_can_do_no_more():
-    found = numbers(lambda num: min(num, 20) / 0.03, for_s=4.0)
-    assert found[-1] == 16
+    found = numbers(lambda num: min(num, 10) / 0.03, for_s=4.0)
+    assert found[-1] == 8
     assert max(found) == 64
 
 
@@ -60,6 +60,6 @@ def test_a_server_that_becomes_faster_gets_more_threads():
 
 def test_a_step_is_not_judged_by_the_time_in_which_its_threads_connect():
     growth = Growth(0.0)
-    assert growth.look(0.1, 100, 0.0) == 4 * FEWEST
-    assert growth.look(0.4, 150, 0.0) == 4 * FEWEST, "half of the rate before"
+    assert growth.look(0.1, 100, 0.0) == 8 * FEWEST
+    assert growth.look(0.4, 150, 0.0) == 8 * FEWEST, "half of the rate before"
     assert growth.look(0.5, 350, 0.0) == MOST, "twice that rate"
