@@ -25,6 +25,9 @@ from job.export.predictions import Prediction
 # log(probability) of a class whose float32 probability rounds to 0.
 _LEAST_LOG = -104.0
 
+_BATCHES_AT_ONCE = 2
+"""One is decoded while the model works on another."""
+
 _Scores = npt.NDArray[np.float32]
 
 
@@ -113,7 +116,7 @@ def predict(
 
     Args:
         classifier: Of `load`.
-        images: Read lazily; at most 3 batches of files are in memory.
+        images: Read lazily; at most 5 batches of files are in memory.
         top: Classes a prediction, at least 1; cut to K.
         batch: Images at a time, at least 1.
         threads: That read files.
@@ -185,18 +188,28 @@ def evaluate(
 def _scored(
     classifier: Classifier, images: Iterable[Image], batch: int, threads: int
 ) -> Iterator[tuple[Image, _Scores | str]]:
-    with ThreadPoolExecutor(threads, thread_name_prefix="read-image") as pool:
-        waiting: deque[tuple[Image, Future[bytes | str]]] = deque()
-        source = iter(images)
+    source = iter(images)
+    waiting: deque[tuple[Image, Future[bytes | str]]] = deque()
+    at_work: deque[tuple[list[tuple[Image, bytes | str]], Future[list[_Scores | str]]]] = deque()
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="read-image") as reading,
+        ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="score-batch") as scoring,
+    ):
         try:
             while True:
-                ahead = itertools.islice(source, 3 * batch - len(waiting))
-                waiting.extend((image, pool.submit(_read, image)) for image in ahead)
-                if not waiting:
+                while len(at_work) < _BATCHES_AT_ONCE:
+                    ahead = itertools.islice(source, 3 * batch - len(waiting))
+                    waiting.extend((image, reading.submit(_read, image)) for image in ahead)
+                    if not waiting:
+                        break
+                    current = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
+                    read = [(image, future.result()) for image, future in current]
+                    files = [data for _, data in read if isinstance(data, bytes)]
+                    at_work.append((read, scoring.submit(classifier.scores, files)))
+                if not at_work:
                     return
-                current = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                read = [(image, future.result()) for image, future in current]
-                scores = iter(classifier.scores([data for _, data in read if isinstance(data, bytes)]))
+                read, scored = at_work.popleft()
+                scores = iter(scored.result())
                 for image, data in read:
                     yield image, data if isinstance(data, str) else next(scores)
         finally:

@@ -29,21 +29,25 @@ def resize(image: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
         height: int32 scalar, at least 1.
         width: int32 scalar, at least 1.
     """
-    return _pass(_pass(image, 1, width), 0, height)
+    columns = tf.transpose(image, [1, 0, 2])
+    return _pass(tf.transpose(_pass(columns, width), [1, 0, 2]), height)
 
 
-def _pass(image: tf.Tensor, axis: int, size: Any) -> tf.Tensor:
-    """Resizes along one axis, adding up one tap of the filter at a time: no larger than the result times 4 bytes."""
-    before = tf.shape(image)[axis]
+def _pass(image: tf.Tensor, size: Any) -> tf.Tensor:
+    """Resizes along the first axis, adding up one tap of the filter at a time: no larger than the result times 4 bytes.
+
+    The first, because there a tap takes whole rows: along the second one TensorFlow copies pixel by pixel, and an image
+    took 1.5 times as long.
+    """
+    before = tf.shape(image)[0]
     first, weights = _weights(before, tf.convert_to_tensor(size, tf.int32))
-    shape = [-1, 1, 1] if axis == 0 else [1, -1, 1]
 
     def add(tap: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # Taps behind the edge weigh 0.
-        pixels = tf.gather(image, tf.minimum(first + tap, before - 1), axis=axis)
-        return tap + 1, total + tf.cast(pixels, tf.int32) * tf.reshape(weights[tap], shape)
+        pixels = tf.gather(image, tf.minimum(first + tap, before - 1))
+        return tap + 1, total + tf.cast(pixels, tf.int32) * weights[tap][:, None, None]
 
-    half = tf.fill(tf.tensor_scatter_nd_update(tf.shape(image), [[axis]], [size]), 1 << (_BITS - 1))
+    half = tf.fill(tf.tensor_scatter_nd_update(tf.shape(image), [[0]], [size]), 1 << (_BITS - 1))
     _, total = tf.while_loop(
         lambda tap, _: tap < tf.shape(weights)[0],
         add,
@@ -51,7 +55,8 @@ def _pass(image: tf.Tensor, axis: int, size: Any) -> tf.Tensor:
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None, None])),
         parallel_iterations=1,
     )
-    return tf.cast(tf.clip_by_value(tf.bitwise.right_shift(total, _BITS), 0, 255), tf.uint8)
+    # Weights of at least 0 that add up to 2^22, but for their rounding: what is left lies within 0..255.
+    return tf.cast(tf.bitwise.right_shift(total, _BITS), tf.uint8)
 
 
 def _weights(before: tf.Tensor, after: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -62,7 +67,7 @@ def _weights(before: tf.Tensor, after: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     # Casting to int cuts towards 0, as in C.
     first = tf.maximum(tf.cast(centre - support + 0.5, tf.int32), 0)
     last = tf.minimum(tf.cast(centre + support + 0.5, tf.int32), before)
-    taps = tf.range(2 * tf.cast(tf.math.ceil(support), tf.int32) + 1)
+    taps = tf.range(tf.reduce_max(last - first))
     at = first[None, :] + taps[:, None]
     triangle = tf.maximum(1.0 - tf.abs(tf.cast(at, tf.float64) - centre + 0.5) / support, 0.0)
     triangle = tf.where(at < last, triangle, tf.zeros_like(triangle))
