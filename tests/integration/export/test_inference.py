@@ -85,7 +85,7 @@ def test_images_are_read_ahead_but_not_all_at_once(classifier: Classifier, kit: 
 
     predictions = inference.predict(classifier, counted(), batch=4)
     next(predictions)
-    assert 4 < len(taken) <= 12
+    assert 4 < len(taken) <= 16
     predictions.close()
 
 
