@@ -25,6 +25,7 @@ from rows import Limit, Row
 from job.dataset.example import Split
 from job.dataset.feed import Feed
 from job.evaluation.calibration import calibrated_log_loss
+from job.malloc import keep_freed_memory
 from job.model import cut as cuts
 from job.model import freezing
 from job.training import optimizer
@@ -97,6 +98,9 @@ def stream(study: Study, feed: Feed, num_steps: int, *, is_augmented: bool) -> A
     px, randoms = study.dataset.pixels.gather(np.array([0])).shape[1], feed.batch(0).randoms.shape[1]
 
     def batches() -> Any:
+        # A generator of tf.data sets malloc's threshold back, to 128 KiB (its ApplyPython311MemoryPatch), on which
+        # `fit` would take 1.5 times as long.
+        keep_freed_memory()
         for batch in jobs.one_by_one(feed, 0, num_steps):
             yield batch.inputs, batch.labels, batch.randoms
 
