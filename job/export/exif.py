@@ -18,6 +18,10 @@ import tensorflow as tf
 _PAD = 16
 _ORIENTATION_TAG = 0x0112
 _SHORT, _LONG = 3, 4
+_MENTIONS_EXIF = r"\C*(Exif|eXIf|EXIF)\C*"
+"""What JPEG, PNG and WebP call their EXIF; \\C is any byte."""
+_SEARCHED = 1 << 18
+"""Bytes of a file that may be searched for it; in longer ones the walk is quicker."""
 
 Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
@@ -28,6 +32,17 @@ def orientation(image_bytes: tf.Tensor) -> tf.Tensor:
     Args:
         image_bytes: string scalar, an image file of any format.
     """
+    # Most images have none: to search 25 KB takes 0.06 ms, to walk through their headers 0.5 ms.
+    is_mentioned = tf.strings.regex_full_match(tf.strings.substr(image_bytes, 0, _SEARCHED), _MENTIONS_EXIF)
+    return tf.cond(
+        is_mentioned | (tf.strings.length(image_bytes) > _SEARCHED),
+        lambda: _walked(image_bytes),
+        lambda: tf.constant(1, tf.int64),
+    )
+
+
+def _walked(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Returns what the headers say, as above."""
     data = tf.concat([tf.io.decode_raw(image_bytes, tf.uint8), tf.zeros([_PAD], tf.uint8)], axis=0)
     none = tf.constant(-1, tf.int64)
     tiff = tf.case(

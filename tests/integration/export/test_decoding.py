@@ -17,12 +17,12 @@ from PIL import Image, ImageOps
 from job.dataset import geometry as packing
 from job.dataset.decode import decode
 from job.export import decoding, exif
+from job.export import resize as resizing
 from job.export.decoding import Geometry
-from job.export.resize import resize
 
 ORIENTATION = tf.function(exif.orientation, autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
 RESIZE = tf.function(
-    resize,
+    resizing.resize,
     autograph=False,
     input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8),
@@ -101,6 +101,13 @@ def test_exif_behind_other_segments_and_filling_is_found() -> None:
     assert int(ORIENTATION(shifted)) == 8
 
 
+def test_exif_behind_more_than_is_searched_is_found() -> None:
+    data = with_exif(tiff(8))
+    comments = (b"\xff\xfe" + struct.pack(">H", 2 + 60_000) + bytes(60_000)) * 5
+    assert len(comments) > exif._SEARCHED
+    assert int(ORIENTATION(data[:2] + comments + data[2:])) == 8
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -147,6 +154,16 @@ def test_no_damage_to_a_file_breaks_the_search_for_exif(draw: st.DataObject) -> 
 def test_resizing_equals_pillow_to_the_last_bit(
     height: int, width: int, to_height: int, to_width: int, seed: int
 ) -> None:
+    _assert_resized_as_pillow_does(height, width, to_height, to_width, seed)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1100, 1000), (1000, 1100), (2, 600_000)])
+def test_images_of_several_strips_are_resized_to_the_last_bit(height: int, width: int) -> None:
+    assert height * width > resizing._STRIP_PX
+    _assert_resized_as_pillow_does(height, width, 64, 50, seed=0)
+
+
+def _assert_resized_as_pillow_does(height: int, width: int, to_height: int, to_width: int, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     rows = Image.fromarray(image).resize((to_width, height), Image.Resampling.BILINEAR)
     expected = np.asarray(rows.resize((to_width, to_height), Image.Resampling.BILINEAR))
