@@ -71,7 +71,8 @@ def _backbone(backbone: Backbone, weights: str | Path, tensor: Any, image_px: in
     has_nested_models = backbone.family == "convnext"
     network = pretrained.construct(backbone, image_px, tensor=None if has_nested_models else tensor)
     if weights != pretrained.NONE:
-        network.set_weights(pretrained.pretrained(backbone, weights, image_px))
+        alone = network if has_nested_models else keras.Model(tensor, network.outputs[0])
+        pretrained.load(alone, backbone, weights, image_px)
     if backbone.family == "efficientnet":
         preprocessing.complete_efficientnet(network)
     return graph.relay(network, tensor, policy) if has_nested_models else network.outputs[0]

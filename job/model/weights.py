@@ -1,8 +1,7 @@
 """The numbers a backbone starts from: Keras's ImageNet weights, or a file, checked against the architecture.
 
-Keras itself loads every file into a network it built for that file (native size, with or without its top),
-and only the arrays go on: so the size of the images, mixed precision and our own graph cannot disturb how
-Keras matches a file's names.
+Keras itself loads every file into a network of its own making, without what is before and behind it in the classifier:
+Keras counts the layers of the model it loads into to match a file's names.
 """
 
 from __future__ import annotations
@@ -82,10 +81,11 @@ def _check_suffix(uri: str) -> None:
         )
 
 
-def pretrained(backbone: Backbone, weights: str | Path, image_px: int) -> list[np.ndarray]:
-    """Returns the arrays of a backbone without its top, in the order of its `weights`.
+def load(network: Any, backbone: Backbone, weights: str | Path, image_px: int) -> None:
+    """Sets the network of a row to pretrained weights.
 
     Args:
+        network: From the backbone's own input to its pooled output, the layers of `construct`.
         backbone: A row with a constructor (not a custom one).
         weights: "imagenet" or a local file.
         image_px: Chooses among the sizes ImageNet weights exist for: the smallest not below it.
@@ -95,16 +95,14 @@ def pretrained(backbone: Backbone, weights: str | Path, image_px: int) -> list[n
         ConfigError: When the file does not fit the backbone; says what differs.
     """
     if not isinstance(weights, Path):
-        return _imagenet(backbone, image_px)
-    source = construct(backbone, backbone.native_px)
-    num_arrays = len(source.weights)
-    has_top = _num_arrays(weights) > num_arrays
-    if has_top:
-        # Keras counts the layers, so a file with the 1,000-class top needs a network with that top.
+        network.set_weights(_imagenet(backbone, image_px))
+    elif _num_arrays(weights) <= len(network.weights):
+        load_file(network, weights, backbone.name)
+    else:
+        # Perhaps with the 1,000-class top: then it needs a network with that top.
         source = getattr(keras.applications, backbone.constructor)(weights=None, **backbone.kwargs)
-    load_file(source, weights, backbone.name + (" with its 1,000-class top" if has_top else ""))
-    arrays: list[np.ndarray] = source.get_weights()
-    return arrays[:num_arrays]
+        load_file(source, weights, f"{backbone.name} with its 1,000-class top")
+        network.set_weights(source.get_weights()[: len(network.weights)])
 
 
 def construct(backbone: Backbone, px: int, *, weights: str | None = None, tensor: Any = None) -> Any:
