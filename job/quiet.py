@@ -7,6 +7,7 @@ With TF_CPP_MIN_LOG_LEVEL=0 in the environment they come again, from the first o
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
 import tempfile
@@ -35,6 +36,10 @@ def import_tensorflow() -> None:
         tf.config.list_physical_devices()
         # "Using MirroredStrategy with devices …" and the like: the job says it itself.
         tf.get_logger().setLevel("ERROR")
+        # Behind tf.summary is TensorBoard, which spends 0.3 s on boto3, where that is installed, for a file system in
+        # whose place TensorFlow's is used.
+        with _left_out("boto3"):
+            importlib.import_module("tensorboard.compat.tensorflow_stub.io.gfile")
 
 
 @contextmanager
@@ -49,6 +54,19 @@ def _no_garbage() -> Iterator[None]:
     finally:
         gc.enable()
     gc.freeze()
+
+
+@contextmanager
+def _left_out(module: str) -> Iterator[None]:
+    """Makes the first import of a module fail meanwhile, as if it were not installed."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What C++ prints while TensorFlow is imported is held back, and shown when the import fails."""
+"""TensorFlow's import: what C++ prints is held back, and shown when it fails; what is not needed is left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from job.quiet import _stderr_held_back
+from job.quiet import _left_out, _stderr_held_back
 
 
 def test_noise_below_python_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +42,19 @@ def test_gpus_are_shared_and_have_threads_of_their_own_unless_the_environment_sa
     )
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [holds, "gpu_private"]
+
+
+def test_boto3_is_not_loaded_for_tensorboard_and_can_be_afterwards() -> None:
+    program = (
+        "import sys; from job.quiet import import_tensorflow; import_tensorflow(); import tensorflow as tf;"
+        "tf.summary.create_noop_writer().as_default(); tf.summary.text; print('boto3' in sys.modules);"
+        "import boto3; print(boto3.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "boto3"]
+
+
+def test_what_is_loaded_already_is_not_left_out() -> None:
+    with _left_out("pytest"):
+        assert sys.modules["pytest"] is pytest
+    assert sys.modules["pytest"] is pytest
