@@ -42,7 +42,7 @@ def measure(setup: Setup) -> list[Row]:
             "with": lambda: tuned.looped(num, folder=next(folders), checkpoint_s=CHECKPOINT_S),
             "without": lambda: tuned.looped(num),
         },
-        repeats=setup.size(2, 3),
+        repeats=setup.size(2, 7),
     )
     rows.append(
         Row(
