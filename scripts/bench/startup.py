@@ -19,17 +19,22 @@ from rows import Limit, Row
 
 _FIRST_STEP = """
 import os, sys
-from job.training.step import TrainStep
-step = TrainStep.run
-def first(*args, **kwargs):
-    step(*args, **kwargs)
-    os._exit(7)
-TrainStep.run = first
+from job import cli, quiet
+load = quiet.import_tensorflow
+def load_and_wait():
+    load()
+    from job.training.step import TrainStep
+    step = TrainStep.run
+    def first(*args, **kwargs):
+        step(*args, **kwargs)
+        os._exit(7)
+    TrainStep.run = first
+quiet.import_tensorflow = load_and_wait
 sys.argv = ["finetune", *sys.argv[1:]]
-from job.cli import main
-main()
+cli.main()
 """
-"""Trains, and ends the process behind its first step."""
+"""Trains, and ends the process behind its first step. As the command does, it imports TensorFlow in the command's own
+way: imported before, NumPy would have threads that hold up the probe."""
 _BEHIND_FIRST_STEP = 7
 
 
