@@ -96,8 +96,8 @@ def load(network: Any, backbone: Backbone, weights: str | Path, image_px: int) -
     """
     if not isinstance(weights, Path):
         network.set_weights(_imagenet(backbone, image_px))
-    elif _num_arrays(weights) <= len(network.weights):
-        load_file(network, weights, backbone.name)
+    elif (received := _num_arrays(weights)) <= len(network.weights):
+        _load(network, weights, received, backbone.name)
     else:
         # Perhaps with the 1,000-class top: then it needs a network with that top.
         source = getattr(keras.applications, backbone.constructor)(weights=None, **backbone.kwargs)
@@ -128,7 +128,12 @@ def load_file(model: Any, path: Path, name: str) -> None:
         InputMissingError: When there is no such file.
         ConfigError: When it is no weights file, or that of another architecture.
     """
-    received, expected = _num_arrays(path), len(model.weights)
+    _load(model, path, _num_arrays(path), name)
+
+
+def _load(model: Any, path: Path, received: int, name: str) -> None:
+    """Loads a file of `received` arrays, as above."""
+    expected = len(model.weights)
     reason = f"{received - expected} arrays would be left over"
     if received <= expected:
         with warnings.catch_warnings(record=True) as skipped:
