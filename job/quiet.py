@@ -36,10 +36,10 @@ def import_tensorflow() -> None:
         tf.config.list_physical_devices()
         # "Using MirroredStrategy with devices …" and the like: the job says it itself.
         tf.get_logger().setLevel("ERROR")
-        # Behind tf.summary is TensorBoard, which spends 0.3 s on boto3, where that is installed, for a file system in
-        # whose place TensorFlow's is used.
+        # tf.summary is TensorBoard's, which spends 0.3 s on boto3, where that is installed, for a file system in whose
+        # place TensorFlow's is used.
         with _left_out("boto3"):
-            importlib.import_module("tensorboard.compat.tensorflow_stub.io.gfile")
+            importlib.import_module("tensorboard.summary")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from steps import Steps
 CHECKPOINT_S = 5.0
 """Far more often than `checkpoint.every_s`, so that a short run has some."""
 _ROUNDS = 15
-"""Single rounds lie up to 8 % apart, which is more than what is looked for."""
+"""Single rounds lie up to a fifth off, which is far more than what is looked for."""
 
 
 def measure(setup: Setup) -> list[Row]:

@@ -63,6 +63,15 @@ def packed(data: bytes, stored_px: int, fit: decoding.Fit) -> np.ndarray:
     return packing.fit(image, stored_px, fit).astype(np.float32)
 
 
+def noise(height: int, width: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def resized_by_pillow(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    rows = Image.fromarray(image).resize((width, len(image)), Image.Resampling.BILINEAR)
+    return np.asarray(rows.resize((width, height), Image.Resampling.BILINEAR))
+
+
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
@@ -154,20 +163,15 @@ def test_no_damage_to_a_file_breaks_the_search_for_exif(draw: st.DataObject) -> 
 def test_resizing_equals_pillow_to_the_last_bit(
     height: int, width: int, to_height: int, to_width: int, seed: int
 ) -> None:
-    _assert_resized_as_pillow_does(height, width, to_height, to_width, seed)
+    image = noise(height, width, seed)
+    assert np.array_equal(RESIZE(image, to_height, to_width), resized_by_pillow(image, to_height, to_width))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1100, 1000), (1000, 1100), (2, 600_000)])
 def test_images_of_several_strips_are_resized_to_the_last_bit(height: int, width: int) -> None:
     assert height * width > resizing._STRIP_PX
-    _assert_resized_as_pillow_does(height, width, 64, 50, seed=0)
-
-
-def _assert_resized_as_pillow_does(height: int, width: int, to_height: int, to_width: int, seed: int) -> None:
-    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    rows = Image.fromarray(image).resize((to_width, height), Image.Resampling.BILINEAR)
-    expected = np.asarray(rows.resize((to_width, to_height), Image.Resampling.BILINEAR))
-    assert np.array_equal(RESIZE(image, to_height, to_width), expected)
+    image = noise(height, width, seed=0)
+    assert np.array_equal(RESIZE(image, 64, 50), resized_by_pillow(image, 64, 50))
 
 
 @pytest.mark.parametrize("size", [(224, 224), (500, 333), (37, 500), (21, 20)])
