@@ -4,7 +4,9 @@
     with s = gamma / sqrt(variance + epsilon) and b = beta - mean s. Scale and bias are made from the variables at every
     call, so nothing has to be kept up to date. Source: Jacob et al., 2018, section 3.2 (arXiv:1712.05877).
   * A layer of zeros around an image becomes the padding of the convolution behind it; TensorFlow's `Pad` copies the
-    image in one thread.
+    image in one thread. Of a depthwise one only where it is what TensorFlow calls "SAME": where oneDNN's operations are
+    on, as on processors with AVX512-VNNI, TensorFlow 2.21 fuses a depthwise convolution and its bias, forgets explicit
+    paddings while it does, and aborts ("tensor_format.h: Check failed: index >= 0 && index < num_total_dims").
   * What trains on a processor computes a convolution of 1 x 1 as a product of matrices. TensorFlow's gradients of a
     convolution take three times a forward pass there, each; those of a product as long as the product.
 
@@ -96,7 +98,7 @@ def _convolutions(model: Any, is_training: bool, has_products: bool) -> list[_Co
             norm = None
         (inputs,) = node.input_tensors
         zeros: Any | None = makers[id(inputs)]
-        if num_readers[id(inputs)] > 1 or not _is_padding(layer, makers[id(inputs)].operation):
+        if num_readers[id(inputs)] > 1 or not _is_padding(layer, makers[id(inputs)]):
             zeros = None
         is_product = has_products and zeros is None and _is_pointwise(layer)
         if norm is not None or zeros is not None or is_product:
@@ -123,7 +125,9 @@ def _is_constant(layer: Any, norm: Any, is_training: bool) -> bool:
     )
 
 
-def _is_padding(layer: Any, zeros: Any) -> bool:
+def _is_padding(layer: Any, node: Any) -> bool:
+    """Whether a node puts zeros around an image that the convolution `layer` can put there itself."""
+    zeros = node.operation
     return (
         type(zeros) is keras.layers.ZeroPadding2D
         and zeros.data_format == "channels_last"
@@ -131,7 +135,19 @@ def _is_padding(layer: Any, zeros: Any) -> bool:
         and tuple(layer.dilation_rate) == (1, 1)
         # Keras computes groups in a way of its own on processors.
         and getattr(layer, "groups", 1) == 1
+        and (type(layer) is keras.layers.Conv2D or _is_same(layer, zeros.padding, node.input_tensors[0].shape[1:3]))
     )
+
+
+def _is_same(layer: Any, padding: tuple[tuple[int, int], ...], sides: tuple[int | None, ...]) -> bool:
+    """Whether zeros are those of the padding "SAME" of an image with these sides (tf.nn, "Notes on padding")."""
+    for (before, after), side, size, stride in zip(padding, sides, layer.kernel_size, layer.strides, strict=True):
+        if side is None:
+            return False
+        total = max((-(-side // stride) - 1) * stride + size - side, 0)
+        if (before, after) != (total // 2, total - total // 2):
+            return False
+    return True
 
 
 def _is_pointwise(layer: Any) -> bool:
@@ -179,19 +195,19 @@ def _product(inputs: Any, kernel: Any, strides: tuple[int, int]) -> Any:
 
 
 def _padded(inputs: Any, kernel: Any, layer: Any, padding: tuple[tuple[int, int], ...]) -> Any:
-    is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    convolve = tf.nn.depthwise_conv2d if is_depthwise else tf.nn.conv2d
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return _as_keras(inputs, kernel, layer, padding="same")
     rows, columns = padding
-    return convolve(inputs, kernel, [1, *layer.strides, 1], [[0, 0], list(rows), list(columns), [0, 0]])
+    return tf.nn.conv2d(inputs, kernel, [1, *layer.strides, 1], [[0, 0], list(rows), list(columns), [0, 0]])
 
 
-def _as_keras(inputs: Any, kernel: Any, layer: Any) -> Any:
+def _as_keras(inputs: Any, kernel: Any, layer: Any, *, padding: str | None = None) -> Any:
     convolve = ops.depthwise_conv if isinstance(layer, keras.layers.DepthwiseConv2D) else ops.conv
     return convolve(
         inputs,
         kernel,
         strides=tuple(layer.strides),
-        padding=layer.padding,
+        padding=padding or layer.padding,
         data_format=layer.data_format,
         dilation_rate=layer.dilation_rate,
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -187,3 +191,46 @@ def test_strides_groups_biases_activations_and_shared_layers_keep_their_meaning(
     expected = model(images, training=True)
     np.testing.assert_allclose(fusing.training(model, on_cpu=on_cpu)(tf.constant(images)), expected, atol=1e-6)
     np.testing.assert_allclose(fusing.inference(model)(tf.constant(images)), expected, atol=1e-6)
+
+
+COMPILED = """
+import keras, numpy as np, tensorflow as tf
+from job.model import fusing
+keras.utils.set_random_seed(0)
+tensor = inputs = keras.Input((32, 32, 3))
+for kind, zeros in (("conv", 2), ("depthwise", ((0, 1), (0, 1))), ("depthwise", 1)):
+    tensor = keras.layers.ZeroPadding2D(zeros)(tensor)
+    layer = keras.layers.Conv2D(8, 5, strides=2) if kind == "conv" else keras.layers.DepthwiseConv2D(3, strides=2)
+    tensor = keras.layers.BatchNormalization(beta_initializer="ones")(layer(tensor))
+    tensor = keras.layers.ReLU(6.0)(tensor)
+model = keras.Model(inputs, keras.layers.Flatten()(tensor))
+for layer in model.layers:
+    layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+images = tf.random.stateless_uniform((4, 32, 32, 3), (0, 0))
+def gradients(function):
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(function(images) ** 2)
+    return tape.gradient(total, [variable.value for variable in model.trainable_variables])
+expected, own = model(images), gradients(model)
+assert np.ptp(expected) > 1 and min(map(tf.norm, own)) > 1, "the network is dead"
+found = tf.function(fusing.inference(model))(images)
+trained = fusing.training(model, on_cpu=True)
+np.testing.assert_allclose(found, expected, atol=1e-4)
+for one, other in zip(tf.function(lambda: gradients(trained))(), own, strict=True):
+    assert tf.norm(one - other) <= 1e-3 * tf.norm(other)
+print("SAME", sum(op.type.startswith("Pad") for op in
+    tf.function(trained).get_concrete_function(images).graph.get_operations()))
+"""
+
+
+@pytest.mark.parametrize("has_onednn", ["0", "1"])
+def test_compiled_with_and_without_onednn_the_numbers_are_the_models_own(has_onednn: str) -> None:
+    """In processes of their own: TensorFlow reads the variable once. Its own choice depends on the processor."""
+    root = Path(__file__).resolve().parents[3]
+    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": has_onednn}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    # The zeros that are not "SAME" stay before their depthwise convolution.
+    assert done.stdout.split() == ["SAME", "1"]
