@@ -97,6 +97,7 @@ class TrainStep:
             tf.function(self._micro_batch, autograph=False, jit_compile=True) if xla else self._micro_batch
         )
         self._run = tf.function(self._one_step if at_once == 1 else self._several_steps, autograph=False)
+        self._traced: Any | None = None
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
         """Trains on one batch; returns what `run` does."""
@@ -129,8 +130,11 @@ class TrainStep:
             tf.errors.InvalidArgumentError: When the loss or a gradient is not finite; the step changed nothing.
         """
         num_steps = () if self.at_once == 1 else (tf.constant(len(placed.batches)),)
-        results = self._run((*placed.shares, self._distribution.same(np.float32(is_stopping))), *num_steps)
-        return dict(results)
+        arguments = (*placed.shares, self._distribution.same(np.float32(is_stopping))), *num_steps
+        if self._traced is None:
+            self._traced = self._run.get_concrete_function(*arguments)
+        # Called directly: a tf.function hashes the types of all variables at each call, for a millisecond.
+        return dict(self._traced(*arguments))
 
     def _one_step(self, shares: tuple[Any, ...]) -> dict[str, Any]:
         return self._of_one_replica(self._distribution.run(self._on_replica, shares))

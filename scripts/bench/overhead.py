@@ -20,8 +20,10 @@ from steps import Steps
 
 CHECKPOINT_S = 5.0
 """Far more often than `checkpoint.every_s`, so that a short run has some."""
-_ROUNDS = 15
-"""Single rounds lie up to a fifth off, which is far more than what is looked for."""
+_ROUNDS = 60
+"""Single rounds lie up to a fifth off however long they are, so there are many short ones."""
+_KEPT_ROUNDS = 20
+"""Those have to be long enough for a checkpoint."""
 
 
 def measure(setup: Setup) -> list[Row]:
@@ -30,7 +32,7 @@ def measure(setup: Setup) -> list[Row]:
     settings = [*photographs.settings(setup, image_px=px, is_live=False), "data.near_duplicates=false"]
     study = jobs.trainer(setup.folder, images, settings)
     tuned = Steps(study)
-    num = setup.size(5, 60)
+    num = setup.size(5, 20)
     found = turns.interleaved(
         {"loop": lambda: tuned.looped(num), "bare": lambda: tuned.bare(num)}, repeats=setup.size(2, _ROUNDS)
     )
@@ -44,7 +46,7 @@ def measure(setup: Setup) -> list[Row]:
             "with": lambda: tuned.looped(num, folder=next(folders), checkpoint_s=CHECKPOINT_S),
             "without": lambda: tuned.looped(num),
         },
-        repeats=setup.size(2, _ROUNDS),
+        repeats=setup.size(2, _KEPT_ROUNDS),
     )
     rows.append(
         Row(

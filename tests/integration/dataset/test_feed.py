@@ -170,6 +170,9 @@ def test_random_numbers_belong_to_an_example_and_not_to_its_batch(seed: int, epo
     np.testing.assert_array_equal(alone[0], among[1])
     assert not np.array_equal(among[1], among[2])
     assert ((alone >= 0) & (alone < 1)).all()
+    # As said: those of a generator that starts at this counter.
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, epoch, index]))
+    np.testing.assert_array_equal(alone[0], generator.random(NUM_RANDOMS, dtype=np.float32))
 
 
 def test_random_numbers_are_uniform() -> None:
