@@ -98,6 +98,8 @@ class TrainStep:
         )
         self._run = tf.function(self._one_step if at_once == 1 else self._several_steps, autograph=False)
         self._traced: Any | None = None
+        # Made once: while a tensor is made the thread of the feed may take Python's lock, and keep it for a while.
+        self._is_stopping = tuple(distribution.same(np.float32(each)) for each in (False, True))
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
         """Trains on one batch; returns what `run` does."""
@@ -130,7 +132,7 @@ class TrainStep:
             tf.errors.InvalidArgumentError: When the loss or a gradient is not finite; the step changed nothing.
         """
         num_steps = () if self.at_once == 1 else (tf.constant(len(placed.batches)),)
-        arguments = (*placed.shares, self._distribution.same(np.float32(is_stopping))), *num_steps
+        arguments = (*placed.shares, self._is_stopping[is_stopping]), *num_steps
         if self._traced is None:
             self._traced = self._run.get_concrete_function(*arguments)
         # Called directly: a tf.function hashes the types of all variables at each call, for a millisecond.

@@ -62,7 +62,7 @@ def large(setup: Setup, *, num: int, px: int = 448) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             # Another corner of an endless picture, mirrored by half and half: another picture for every hash.
             pixels = np.roll(drawn[place], rng.integers(0, px, 2), axis=(0, 1))[:: rng.choice([-1, 1])]
-            noise = rng.integers(-8, 9, (14, 14, 3)).repeat(-(-px // 14), axis=0).repeat(-(-px // 14), axis=1)
+            noise = rng.integers(-24, 25, (14, 14, 3)).repeat(-(-px // 14), axis=0).repeat(-(-px // 14), axis=1)
             shown = np.clip(pixels + noise[:px, :px], 0, 255).astype(np.uint8)
             Image.fromarray(shown).save(folder / f"{number:05d}.jpg", quality=90)
     return made
