@@ -156,7 +156,7 @@ def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
     counter = state["state"]["counter"]
     randoms = np.empty((len(indices), NUM_RANDOMS), np.float32)
     for row, epoch, index in zip(randoms, epochs.tolist(), indices.tolist(), strict=True):
-        # Two microseconds; a generator of its own for each takes twelve.
+        # Three microseconds; a generator of its own for each takes twelve.
         counter[2:] = epoch, index
         bits.state = state
         generator.random(out=row, dtype=np.float32)
